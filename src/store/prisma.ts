@@ -1,0 +1,80 @@
+import { createHash } from 'node:crypto'
+import { PrismaPg } from '@prisma/adapter-pg'
+import { Pool } from 'pg'
+import type { BaseLogger } from 'pino'
+import { PrismaClient } from './generated/client.ts'
+
+/** Bursts must not wait for new connections (a handshake each). */
+const WARM_CONNECTIONS = 2
+
+/** A connection that was not made by then is not coming soon; the caller has a better plan (spool, back-off). */
+const CONNECT_TIMEOUT_MS = 5_000
+
+/** Our statements take milliseconds. One that hangs must not hold locks and a connection for ever. */
+const STATEMENT_TIMEOUT_MS = 60_000
+
+const IDLE_TIMEOUT_MS = 30_000
+
+/** Names stay with each connection until it ends, and Prisma makes a new text for every length of a list. */
+const MOST_NAMED_STATEMENTS = 200
+
+export interface DatabaseOptions {
+  maxConnections?: number
+  /** For a statement, and for a connection to be made; a webhook has less time than a page. */
+  timeoutMs?: number
+  log?: Pick<BaseLogger, 'warn'>
+}
+
+export interface Database {
+  url: string
+  prisma: PrismaClient
+  /** The connections that Prisma uses, for what Prisma cannot do. */
+  pool: Pool
+  close: () => Promise<void>
+}
+
+/** Connects when first used. A lost connection fails the statement that ran on it; the next one gets a new connection. */
+export function createDatabase(
+  databaseUrl: string,
+  { maxConnections = 10, timeoutMs = STATEMENT_TIMEOUT_MS, log }: DatabaseOptions = {},
+): Database {
+  const pool = new Pool({
+    connectionString: databaseUrl,
+    application_name: 'kommo-sync',
+    max: maxConnections,
+    min: Math.min(WARM_CONNECTIONS, maxConnections),
+    idleTimeoutMillis: IDLE_TIMEOUT_MS,
+    connectionTimeoutMillis: Math.min(CONNECT_TIMEOUT_MS, timeoutMs),
+    statement_timeout: timeoutMs,
+    idle_in_transaction_session_timeout: timeoutMs,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 10_000,
+  })
+  // Without a listener an idle connection that is lost would end the process.
+  pool.on('error', (error) => log?.warn({ err: error }, 'idle database connection lost'))
+  const prisma = new PrismaClient({
+    adapter: new PrismaPg(pool, { statementNameGenerator: createStatementNames() }),
+  })
+  return {
+    url: databaseUrl,
+    prisma,
+    pool,
+    async close() {
+      await prisma.$disconnect()
+      await pool.end()
+    },
+  }
+}
+
+/** One name for one SQL text, so that a connection parses and plans it once. Later texts stay unnamed: `''`. */
+function createStatementNames(): (query: { sql: string }) => string {
+  const names = new Map<string, string>()
+  return ({ sql }) => {
+    const known = names.get(sql)
+    if (known !== undefined) return known
+    if (names.size >= MOST_NAMED_STATEMENTS) return ''
+    const name = `s_${createHash('sha256').update(sql).digest('base64url').slice(0, 24)}`
+    names.set(sql, name)
+    return name
+  }
+}

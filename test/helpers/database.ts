@@ -1,0 +1,49 @@
+import { randomUUID } from 'node:crypto'
+import { Client } from 'pg'
+import { inject } from 'vitest'
+import { createDatabase, type Database } from '../../src/store/prisma.ts'
+
+export interface TestDatabase extends Database {
+  url: string
+  /** Ends every session on it and removes it. */
+  drop: () => Promise<void>
+}
+
+export interface TestDatabaseOptions {
+  maxConnections?: number
+  /** Without tables. */
+  empty?: boolean
+}
+
+/** A database of its own with the current tables: a copy of the run's template. Connects when first used. */
+export async function createTestDatabase({
+  maxConnections = 5,
+  empty = false,
+}: TestDatabaseOptions = {}): Promise<TestDatabase> {
+  const { url: serverUrl, template } = inject('databaseServer')
+  const name = `test_${randomUUID().replaceAll('-', '')}`
+  await runOnServer(serverUrl, `CREATE DATABASE ${name} TEMPLATE ${empty ? 'template0' : template}`)
+  const url = new URL(serverUrl)
+  url.pathname = `/${name}`
+  const database = createDatabase(url.href, { maxConnections })
+  let dropped: Promise<void> | undefined
+  return {
+    ...database,
+    url: url.href,
+    drop: () =>
+      (dropped ??= (async () => {
+        await database.close()
+        await runOnServer(serverUrl, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`)
+      })()),
+  }
+}
+
+async function runOnServer(serverUrl: string, sql: string): Promise<void> {
+  const client = new Client({ connectionString: serverUrl })
+  await client.connect()
+  try {
+    await client.query(sql)
+  } finally {
+    await client.end()
+  }
+}

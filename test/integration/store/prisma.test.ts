@@ -1,0 +1,51 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { createDatabase } from '../../../src/store/prisma.ts'
+import { createTestDatabase, type TestDatabase } from '../../helpers/database.ts'
+
+let database: TestDatabase
+
+beforeEach(async () => {
+  database = await createTestDatabase({ maxConnections: 1 })
+})
+
+afterEach(() => database.drop())
+
+test('a lost idle connection is reported, and the next statement gets a new one', async () => {
+  const warned: unknown[] = []
+  const log = { warn: (fields: unknown) => warned.push(fields) }
+  const { prisma, close } = createDatabase(database.url, { maxConnections: 2, log })
+  expect(await prisma.conversation.count()).toBe(0)
+
+  await database.pool.query(
+    `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`,
+  )
+  await vi.waitFor(() => expect(warned).toMatchObject([{ err: { code: '57P01' } }]))
+  expect(await prisma.conversation.count()).toBe(0)
+  await close()
+})
+
+test('a statement is parsed once a connection, under a name made of its text', async () => {
+  const touch = (refusals: number) =>
+    database.prisma.$executeRaw`
+      INSERT INTO kommo.rate_limits (channel_id, refusals) VALUES ('channel', ${refusals})
+      ON CONFLICT (channel_id) DO UPDATE SET refusals = excluded.refusals`
+  for (const refusals of [1, 2, 3]) expect(await touch(refusals)).toBe(1)
+
+  const { rows } = await database.pool.query<{ name: string; runs: number }>(
+    `SELECT name, (generic_plans + custom_plans)::int AS runs FROM pg_prepared_statements
+      WHERE statement LIKE '%kommo.rate_limits%'`,
+  )
+  expect(rows).toEqual([{ name: expect.stringMatching(/^s_[\w-]{24}$/), runs: 3 }])
+})
+
+test('texts beyond the first 200 stay unnamed, so that a connection does not collect them', async () => {
+  for (let n = 0; n < 220; n += 1) await database.prisma.$queryRawUnsafe(`SELECT ${n}`)
+  const { rows } = await database.pool.query('SELECT count(*)::int AS named FROM pg_prepared_statements')
+  expect(rows).toEqual([{ named: 200 }])
+})
+
+test('a database that is away fails the statement, not the process', async () => {
+  const { prisma, close } = createDatabase('postgresql://nobody@127.0.0.1:1/none', { maxConnections: 2 })
+  await expect(prisma.$queryRaw`SELECT 1`).rejects.toThrow(/reach/)
+  await close()
+})
