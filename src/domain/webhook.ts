@@ -1,0 +1,30 @@
+/** What a webhook is about, decided from its shape alone. */
+export type WebhookKind = 'message' | 'typing' | 'reaction' | 'message_v1' | 'unknown' | 'invalid'
+
+/** A webhook with a good signature, as the inbox keeps it. */
+export interface InboxWebhook {
+  /** `null` when not even the account is usable. */
+  scopeId: string | null
+  kind: WebhookKind
+  conversationId: string | null
+  conversationClientId: string | null
+  messageId: string | null
+  sentAt: Date | null
+  /** The bytes as they came. */
+  body: Uint8Array
+  /** Why nothing can be synced from it; `null` when something can, or when nothing need be. */
+  error: string | null
+}
+
+/**
+ * Whether the webhook is a call to read its conversation again. Typing is not: the message that follows is, and
+ * history requests are the cost that counts.
+ */
+export function callsForSync({ scopeId, kind, conversationId }: InboxWebhook): boolean {
+  return scopeId !== null && conversationId !== null && kind !== 'typing'
+}
+
+/** Whether the webhook itself carries a message to store. */
+export function carriesMessage({ scopeId, kind, conversationId, messageId }: InboxWebhook): boolean {
+  return kind === 'message' && scopeId !== null && conversationId !== null && messageId !== null
+}
