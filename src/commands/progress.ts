@@ -1,0 +1,40 @@
+import cliProgress from 'cli-progress'
+
+export interface Progress {
+  update(done: number, note: string): void
+  stop(): void
+}
+
+const LINE_EVERY_MS = 10_000
+
+/** A bar in a terminal; a line now and then where nobody watches. */
+export function createProgress(
+  stream: NodeJS.WriteStream,
+  { total, unit }: { total: number; unit: string },
+): Progress {
+  if (!stream.isTTY) return createLines(stream, total, unit)
+  const bar = new cliProgress.SingleBar({
+    format: `{bar} {value}/{total} ${unit}  {note}`,
+    barCompleteChar: '█',
+    barIncompleteChar: '░',
+    stream,
+    hideCursor: true,
+  })
+  bar.start(total, 0, { note: '' })
+  return {
+    update: (done, note) => bar.update(done, { note }),
+    stop: () => bar.stop(),
+  }
+}
+
+function createLines(stream: NodeJS.WriteStream, total: number, unit: string): Progress {
+  let nextLineAt = 0
+  return {
+    update(done, note) {
+      if (Date.now() < nextLineAt) return
+      nextLineAt = Date.now() + LINE_EVERY_MS
+      stream.write(`${done}/${total} ${unit}${note === '' ? '' : `, ${note}`}\n`)
+    },
+    stop() {},
+  }
+}

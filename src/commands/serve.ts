@@ -1,0 +1,22 @@
+import closeWithGrace from 'close-with-grace'
+import type { Config } from '../config.ts'
+import { createLogger } from '../logger.ts'
+import { openService } from '../services.ts'
+
+const GRACE_MS = 10_000
+
+/** Runs the service until a signal ends it; a second signal ends it at once. */
+export async function serve(config: Config): Promise<void> {
+  const log = createLogger(config.logLevel)
+  const service = await openService(config, log)
+
+  closeWithGrace({ delay: GRACE_MS, logger: log }, async ({ signal, err }) => {
+    if (err) log.fatal({ err }, 'an error that nobody handled ends the service')
+    else log.info({ signal }, 'stopping')
+    await service[Symbol.asyncDispose]()
+    log.info('stopped')
+  })
+
+  const address = await service.app.listen({ host: config.host, port: config.port })
+  log.info({ address, role: config.role, channels: config.channels.length }, 'listening')
+}

@@ -1,0 +1,62 @@
+import { createHash, timingSafeEqual } from 'node:crypto'
+import type { FastifyInstance } from 'fastify'
+import { z } from 'zod'
+import type { SyncCall } from '../../store/conversations.ts'
+import { handleNotFound } from '../error-handler.ts'
+import { sendProblem } from '../problem.ts'
+
+export interface SyncConversationRouteOptions {
+  /** `null`: the route does not exist. */
+  adminToken: string | null
+  callForSync(call: SyncCall): Promise<boolean>
+  isKnownChannel(scopeId: string): boolean
+}
+
+const bodySchema = z
+  .object({ scope_id: z.string().min(1).max(1024) })
+  .partial()
+  .nullish()
+
+/** For the operator and the integration itself: read this conversation again. */
+export async function syncConversationRoute(
+  app: FastifyInstance,
+  { adminToken, callForSync, isKnownChannel }: SyncConversationRouteOptions,
+): Promise<void> {
+  app.addHook('onRequest', async (request, reply) => {
+    if (adminToken === null) return handleNotFound(request, reply)
+    if (!isBearer(request.headers.authorization, adminToken)) {
+      reply.header('www-authenticate', 'Bearer')
+      return sendProblem(reply, 401, 'Unauthorized', 'The bearer token is missing or wrong.')
+    }
+  })
+
+  app.post<{ Params: { id: string } }>('/conversations/:id/sync', async (request, reply) => {
+    const body = bodySchema.safeParse(request.body)
+    if (!body.success)
+      return sendProblem(reply, 400, 'Bad Request', 'The body must be {"scope_id": "…"} or absent.')
+    const scopeId = body.data?.scope_id ?? null
+    if (scopeId !== null && !isKnownChannel(scopeId)) {
+      return sendProblem(reply, 400, 'Bad Request', 'The scope belongs to no channel of this service.')
+    }
+    const conversationId = request.params.id
+    const called = await callForSync({ conversationId, scopeId, full: false })
+    if (!called) {
+      return sendProblem(
+        reply,
+        404,
+        'Not Found',
+        'The conversation is not known yet: name its scope_id in the body.',
+      )
+    }
+    return reply.code(202).send({ status: 'accepted', conversation_id: conversationId })
+  })
+}
+
+/** Compares digests, so that neither the time nor a length tells how much of the token was right. */
+function isBearer(header: string | undefined, token: string): boolean {
+  return timingSafeEqual(digest(header ?? ''), digest(`Bearer ${token}`))
+}
+
+function digest(text: string): Buffer {
+  return createHash('sha256').update(text).digest()
+}

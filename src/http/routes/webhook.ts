@@ -1,0 +1,64 @@
+import type { FastifyInstance } from 'fastify'
+import rawBody from 'fastify-raw-body'
+import type { Channel } from '../../domain/channel.ts'
+import { parseScopeId } from '../../domain/scope.ts'
+import type { InboxWebhook } from '../../domain/webhook.ts'
+import type { GroupCommit } from '../../inbox/group-commit.ts'
+import { receiveWebhook } from '../../inbox/receive-webhook.ts'
+import type { Metrics } from '../../metrics.ts'
+import { sendProblem } from '../problem.ts'
+import { verifyWebhook } from '../verify-webhook.ts'
+
+export interface WebhookRouteOptions {
+  channels: readonly Channel[]
+  inbox: GroupCommit<InboxWebhook>
+  metrics: Metrics
+}
+
+/** The address registered with Kommo: verified bytes become durable, then 200; nothing else happens before. */
+export async function webhookRoute(
+  app: FastifyInstance,
+  { channels, inbox, metrics }: WebhookRouteOptions,
+): Promise<void> {
+  await app.register(rawBody, { global: false, encoding: false, runFirst: true })
+  // Whatever the content type says, the raw bytes are what is signed and kept: nothing is parsed here.
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
+
+  app.addHook('onResponse', async (_request, reply) => {
+    metrics.webhookSeconds.observe(reply.elapsedTime / 1000)
+  })
+  app.addHook('onError', async (_request, _reply, error) => {
+    metrics.webhooksRejected.inc({ reason: error.statusCode === 413 ? 'too_large' : 'not_kept' })
+  })
+
+  app.post<{ Params: { scopeId: string } }>(
+    '/webhooks/kommo/:scopeId',
+    { config: { rawBody: true } },
+    async (request, reply) => {
+      const { scopeId } = request.params
+      const body = bytesOf(request.rawBody)
+      const verdict = verifyWebhook(channels, scopeId, body, signatureOf(request.headers['x-signature']))
+      if (verdict.kind === 'refused') {
+        metrics.webhooksRejected.inc({ reason: verdict.reason })
+        return sendProblem(reply, 401, 'Unauthorized', 'The body is not signed by a channel of this service.')
+      }
+      if (verdict.signature.secret === 'previous') metrics.webhookOddities.inc({ oddity: 'previous_secret' })
+      if (verdict.signature.trimmed) metrics.webhookOddities.inc({ oddity: 'trimmed_body' })
+
+      const { accountId } = parseScopeId(scopeId)
+      const receipt = await receiveWebhook(inbox, { channelId: verdict.channel.id, accountId }, body)
+      metrics.webhooksAccepted.inc({ kind: receipt.kind })
+      if (receipt.accountDiffers) metrics.webhookOddities.inc({ oddity: 'other_account' })
+      return { status: 'accepted' }
+    },
+  )
+}
+
+function bytesOf(raw: string | Buffer | undefined): Uint8Array {
+  return typeof raw === 'string' ? Buffer.from(raw) : (raw ?? Buffer.alloc(0))
+}
+
+function signatureOf(header: string | string[] | undefined): string | undefined {
+  return Array.isArray(header) ? header[0] : header
+}

@@ -1,0 +1,77 @@
+import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
+
+export type Metrics = ReturnType<typeof createMetrics>
+
+/** Everything that `GET /metrics` shows. Labels are bounded: kinds, reasons, statuses; never ids or anything personal. */
+export function createMetrics() {
+  const registry = new Registry()
+  const registers = [registry]
+  collectDefaultMetrics({ register: registry })
+  return {
+    registry,
+    webhooksAccepted: new Counter({
+      name: 'kommo_sync_webhooks_accepted_total',
+      help: 'Webhooks answered 200, by kind',
+      labelNames: ['kind'] as const,
+      registers,
+    }),
+    webhooksRejected: new Counter({
+      name: 'kommo_sync_webhooks_rejected_total',
+      help: 'Webhooks not accepted, by reason',
+      labelNames: ['reason'] as const,
+      registers,
+    }),
+    webhookOddities: new Counter({
+      name: 'kommo_sync_webhook_oddities_total',
+      help: 'Accepted webhooks with something to look at: previous secret, trimmed body, another account in the address',
+      labelNames: ['oddity'] as const,
+      registers,
+    }),
+    webhookSeconds: new Histogram({
+      name: 'kommo_sync_webhook_answer_seconds',
+      help: 'Time to answer a webhook; Kommo waits 5 s',
+      buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5],
+      registers,
+    }),
+    webhookBatch: new Histogram({
+      name: 'kommo_sync_webhook_batch_size',
+      help: 'Webhooks in one commit',
+      buckets: [1, 2, 5, 10, 20, 50, 100, 200],
+      registers,
+    }),
+    historyRequests: new Counter({
+      name: 'kommo_sync_history_requests_total',
+      help: 'History requests to Kommo, by answer: ok, a status, unreachable or unreadable',
+      labelNames: ['answer'] as const,
+      registers,
+    }),
+    messages: new Counter({
+      name: 'kommo_sync_messages_total',
+      help: 'Messages written, by source (webhook, history) and outcome (inserted, updated, unchanged)',
+      labelNames: ['source', 'outcome'] as const,
+      registers,
+    }),
+    syncs: new Counter({
+      name: 'kommo_sync_syncs_total',
+      help: 'Syncs of a conversation, by outcome',
+      labelNames: ['outcome'] as const,
+      registers,
+    }),
+    draining: new Gauge({
+      name: 'kommo_sync_draining',
+      help: '1 while the process finishes its work before it ends',
+      registers,
+    }),
+  }
+}
+
+/** Counts what a write came to. */
+export function countStored(
+  { messages }: Metrics,
+  source: 'webhook' | 'history',
+  stored: { inserted: number; updated: number; unchanged: number },
+): void {
+  messages.inc({ source, outcome: 'inserted' }, stored.inserted)
+  messages.inc({ source, outcome: 'updated' }, stored.updated)
+  messages.inc({ source, outcome: 'unchanged' }, stored.unchanged)
+}

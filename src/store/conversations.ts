@@ -1,0 +1,209 @@
+import type { ClaimedConversation, Walk } from '../domain/conversation.ts'
+import { AppError } from '../errors.ts'
+import type { Queryable } from './queryable.ts'
+
+/** The claim has run out and somebody else may hold the conversation: this worker's write did not happen. */
+export class LeaseLostError extends AppError {
+  constructor(conversationId: string) {
+    super(
+      `The lease on conversation ${conversationId} ran out; another worker goes on from the last stored page`,
+      {
+        code: 'lease_lost',
+        retryable: true,
+      },
+    )
+  }
+}
+
+/** How long a claim lasts without a stored page: longer than a page can take with its wait for the rate. */
+export const LEASE_MS = 60_000
+
+/** History is read at most this often for one conversation: many webhooks, one read. */
+const READ_INTERVAL_MS = 1000
+
+interface ClaimedRow {
+  id: string
+  scopeId: string
+  claimId: string
+  requested: bigint
+  attempts: number
+  answered: boolean
+  walksCompleted: number
+  full: boolean
+  walkRequested: bigint | null
+  walkOffset: number | null
+  walkTail: string[]
+}
+
+/**
+ * Claims conversations that are due, oldest first, none that another worker holds or whose channel is blocked.
+ *
+ * `run_after` is the lease as well: a claimed conversation is not due before it ends. A call is answered already
+ * when a completed walk has seen the message of its webhook, because that walk began after the message was made;
+ * calls without a webhook (operator, command line) never are.
+ */
+export async function claimConversations(db: Queryable, limit: number): Promise<ClaimedConversation[]> {
+  const rows = await db.$queryRaw<ClaimedRow[]>`
+    WITH due AS (
+      SELECT id FROM kommo.conversations AS c
+      WHERE requested > processed AND dead_at IS NULL AND run_after <= now()
+        AND NOT EXISTS (
+          SELECT FROM kommo.rate_limits AS r
+          WHERE r.channel_id = split_part(c.scope_id, '_', 1) AND r.blocked_until > now())
+      ORDER BY run_after LIMIT ${limit}::int FOR UPDATE SKIP LOCKED
+    ), claimed AS (
+      UPDATE kommo.conversations AS c
+      SET claim_id = gen_random_uuid(), run_after = now() + ${LEASE_MS}::int * interval '1 ms'
+      FROM due WHERE c.id = due.id
+      RETURNING c.*
+    )
+    SELECT
+      id, scope_id AS "scopeId", claim_id::text AS "claimId", requested, attempts,
+      walks_completed AS "walksCompleted", COALESCE(full_walk_request > processed, false) AS full,
+      walk_requested AS "walkRequested", walk_offset AS "walkOffset", walk_tail AS "walkTail",
+      requested - processed = (
+        SELECT count(*) FROM kommo.webhook_events AS e JOIN kommo.messages AS m ON m.id = e.message_id
+        WHERE e.conversation_id = claimed.id AND e.sync_request > claimed.processed
+          AND e.sync_request <= claimed.requested AND m.first_walk <= claimed.walks_completed
+      ) AS answered
+    FROM claimed`
+  return rows.map((row) => ({
+    id: row.id,
+    scopeId: row.scopeId,
+    claimId: row.claimId,
+    requested: row.requested,
+    attempts: row.attempts,
+    answered: row.answered,
+    walk: {
+      number: row.walksCompleted + 1,
+      requested: row.walkRequested ?? row.requested,
+      full: row.full,
+      offset: row.walkOffset ?? 0,
+      tail: row.walkTail,
+    },
+  }))
+}
+
+/** Milliseconds until the next conversation falls due; `null` when none waits. */
+export async function nextDueInMs(db: Queryable): Promise<number | null> {
+  const [row] = await db.$queryRaw<{ ms: number | null }[]>`
+    SELECT (extract(epoch FROM min(run_after) - now()) * 1000)::float8 AS ms FROM kommo.conversations
+    WHERE requested > processed AND dead_at IS NULL`
+  return row?.ms ?? null
+}
+
+/** Whether the page just stored ends in what a completed walk has seen: then everything older is stored. */
+export async function isKnownSince(db: Queryable, messageId: string, walk: Walk): Promise<boolean> {
+  const rows = await db.$queryRaw<unknown[]>`
+    SELECT 1 FROM kommo.messages WHERE id = ${messageId} AND first_walk < ${walk.number}::int`
+  return rows.length > 0
+}
+
+/** Moves the checkpoint behind a stored page and renews the lease, in the transaction that stored the page. */
+export async function checkpointWalk(
+  db: Queryable,
+  { id, claimId }: ClaimedConversation,
+  walk: Walk,
+  lastMessageAt: Date | null,
+): Promise<void> {
+  const updated = await db.$executeRaw`
+    UPDATE kommo.conversations SET
+      walk_requested = ${walk.requested}, walk_offset = ${walk.offset}::int, walk_tail = ${walk.tail}::text[],
+      -- New messages are stored above a stretch that is not: until the walk connects there is a hole.
+      history_complete = false,
+      last_message_at = GREATEST(last_message_at, ${lastMessageAt}::timestamptz),
+      run_after = now() + ${LEASE_MS}::int * interval '1 ms', updated_at = now()
+    WHERE id = ${id} AND claim_id = ${claimId}::uuid`
+  if (updated === 0) throw new LeaseLostError(id)
+}
+
+/** Ends the job: the walk reached what is known, or the oldest message, without a hole. */
+export async function completeWalk(
+  db: Queryable,
+  { id, claimId }: ClaimedConversation,
+  walk: Walk,
+  lastMessageAt: Date | null,
+): Promise<void> {
+  const updated = await db.$executeRaw`
+    UPDATE kommo.conversations SET
+      processed = ${walk.requested}, walks_completed = ${walk.number}::int, history_complete = true,
+      walk_requested = NULL, walk_offset = NULL, walk_tail = '{}', synced_at = now(),
+      last_message_at = GREATEST(last_message_at, ${lastMessageAt}::timestamptz),
+      claim_id = NULL, attempts = 0, last_error = NULL,
+      run_after = now() + ${READ_INTERVAL_MS}::int * interval '1 ms', updated_at = now()
+    WHERE id = ${id} AND claim_id = ${claimId}::uuid`
+  if (updated === 0) throw new LeaseLostError(id)
+}
+
+/** Ends jobs for which there was nothing new to read. */
+export async function completeAnswered(db: Queryable, claims: readonly ClaimedConversation[]): Promise<void> {
+  if (claims.length === 0) return
+  await db.$executeRaw`
+    UPDATE kommo.conversations AS c SET
+      processed = done.requested, claim_id = NULL, attempts = 0, last_error = NULL, run_after = now(), updated_at = now()
+    FROM unnest(
+      ${claims.map(({ id }) => id)}::text[], ${claims.map(({ claimId }) => claimId)}::uuid[],
+      ${claims.map(({ requested }) => requested)}::bigint[]
+    ) AS done (id, claim_id, requested)
+    WHERE c.id = done.id AND c.claim_id = done.claim_id`
+}
+
+/** Gives a claim back: at once when the service stops, later when the channel may not be asked now. */
+export async function releaseConversation(
+  db: Queryable,
+  { id, claimId }: ClaimedConversation,
+  lastError: string | null,
+): Promise<void> {
+  await db.$executeRaw`
+    UPDATE kommo.conversations SET
+      claim_id = NULL, run_after = now(), last_error = COALESCE(${lastError}, last_error), updated_at = now()
+    WHERE id = ${id} AND claim_id = ${claimId}::uuid`
+}
+
+/** Puts a failed job off, or to rest: a dead conversation waits for a webhook or an operator. */
+export async function failConversation(
+  db: Queryable,
+  { id, claimId }: ClaimedConversation,
+  { message, retryInMs }: { message: string; retryInMs: number | null },
+): Promise<void> {
+  await db.$executeRaw`
+    UPDATE kommo.conversations SET
+      claim_id = NULL, attempts = attempts + 1, last_error = ${message},
+      dead_at = CASE WHEN ${retryInMs}::float8 IS NULL THEN now() END,
+      run_after = now() + COALESCE(${retryInMs}::float8, 0) * interval '1 ms', updated_at = now()
+    WHERE id = ${id} AND claim_id = ${claimId}::uuid`
+}
+
+export interface SyncCall {
+  conversationId: string
+  /** Needed only for a conversation that is not known yet. */
+  scopeId: string | null
+  /** Walk to the oldest message even where everything is known. */
+  full: boolean
+}
+
+/**
+ * An operator's call for a sync: counts like a webhook's, revives a dead conversation and does not wait for a back-off.
+ * @returns false when the conversation is unknown and no scope was given.
+ */
+export async function callForSync(
+  db: Queryable,
+  { conversationId, scopeId, full }: SyncCall,
+): Promise<boolean> {
+  const updated = await db.$executeRaw`
+    WITH called AS (
+      INSERT INTO kommo.conversations AS c (id, scope_id, requested, full_walk_request)
+      SELECT ${conversationId}, scope_id, 1, CASE WHEN ${full} THEN 1 END
+      FROM (
+        SELECT COALESCE(
+          (SELECT scope_id FROM kommo.conversations WHERE id = ${conversationId}), ${scopeId}::text) AS scope_id
+      ) AS known WHERE scope_id IS NOT NULL
+      ON CONFLICT (id) DO UPDATE SET
+        requested = c.requested + 1,
+        full_walk_request = CASE WHEN ${full} THEN c.requested + 1 ELSE c.full_walk_request END,
+        run_after = CASE WHEN c.claim_id IS NULL THEN now() ELSE c.run_after END,
+        attempts = 0, dead_at = NULL, updated_at = now()
+      RETURNING pg_notify('kommo_sync', '')
+    ) SELECT FROM called`
+  return updated > 0
+}

@@ -1,0 +1,57 @@
+import { Client } from 'pg'
+import type { Logger } from 'pino'
+
+export interface Listener {
+  close(): Promise<void>
+}
+
+const RECONNECT_MS = 5000
+
+/**
+ * Calls back when a receiver has committed webhooks, or an operator a call. Only a hint: polling finds the same, so a
+ * connection that is lost, or a pooler that cannot LISTEN, costs a delay and nothing else.
+ */
+export function listen(databaseUrl: string, log: Logger, onNotification: () => void): Listener {
+  let closed = false
+  let retryTimer: NodeJS.Timeout | undefined
+  let client: Client | null = null
+
+  async function connect(): Promise<void> {
+    const connecting = new Client({
+      connectionString: databaseUrl,
+      application_name: 'kommo-sync listener',
+      keepAlive: true,
+      connectionTimeoutMillis: 5000,
+    })
+    client = connecting
+    connecting.on('notification', onNotification)
+    // An error without a handler would end the process; every one of them also ends the connection.
+    connecting.on('error', (error) => log.debug({ err: error }, 'the listening connection failed'))
+    connecting.on('end', retryLater)
+    try {
+      await connecting.connect()
+      await connecting.query('LISTEN kommo_sync')
+      onNotification()
+    } catch (error) {
+      log.info({ err: error }, 'cannot listen for notifications; polling until it works again')
+      await connecting.end().catch(() => {})
+      retryLater()
+    }
+  }
+
+  function retryLater(): void {
+    if (closed) return
+    clearTimeout(retryTimer)
+    retryTimer = setTimeout(() => void connect(), RECONNECT_MS)
+  }
+
+  void connect()
+
+  return {
+    async close() {
+      closed = true
+      clearTimeout(retryTimer)
+      await client?.end().catch(() => {})
+    },
+  }
+}

@@ -1,0 +1,207 @@
+import { mergeMessage, mergeParticipant, mergeSightings } from '../domain/merge.ts'
+import type { MappedRecord, Message, Participant } from '../domain/message.ts'
+import { Prisma } from './generated/client.ts'
+import type { Queryable } from './queryable.ts'
+
+export interface StoredRecords {
+  inserted: number
+  updated: number
+  unchanged: number
+}
+
+/**
+ * The columns of a table as they come in, with their types, and those whose value the newer observation decides.
+ */
+const PARTICIPANT_FIELDS = ['scope_id', 'client_id', 'name', 'phone', 'email', 'avatar_url']
+const MESSAGE_FIELDS = [
+  'scope_id',
+  'conversation_id',
+  'client_id',
+  'sender_id',
+  'receiver_id',
+  'type',
+  'text',
+  'sent_at',
+  'media_group_id',
+]
+const MEDIA_FIELDS = ['type', 'url', 'thumbnail_url', 'file_name', 'file_size', 'media_group_id']
+
+/** The newer observation wins; what is absent never wins over what is known. */
+function newer(table: string, column: string): string {
+  return `CASE WHEN excluded.observed_at >= ${table}.observed_at
+    THEN COALESCE(excluded.${column}, ${table}.${column}) ELSE COALESCE(${table}.${column}, excluded.${column}) END`
+}
+
+interface Column {
+  name: string
+  merged: string
+}
+
+/** Writes the merged values, and nothing at all where they are what is stored: no dead row for a page read again. */
+function onConflict(
+  table: string,
+  key: string,
+  columns: readonly Column[],
+  stamps: readonly Column[],
+): string {
+  const all = [...columns, ...stamps]
+  return `ON CONFLICT (${key}) DO UPDATE SET
+    ${all.map(({ name, merged }) => `${name} = ${merged}`).join(',\n    ')},
+    updated_at = now()
+  WHERE (${columns.map(({ name }) => `${table}.${name}`).join(', ')})
+    IS DISTINCT FROM (${columns.map(({ merged }) => merged).join(',\n    ')})`
+}
+
+const stamp = (table: string): Column => ({
+  name: 'observed_at',
+  merged: `GREATEST(${table}.observed_at, excluded.observed_at)`,
+})
+
+const decidedByNewer = (table: string, names: readonly string[]): Column[] =>
+  names.map((name) => ({ name, merged: newer(table, name) }))
+
+const MERGE_PARTICIPANT = onConflict(
+  'p',
+  'id',
+  // The stamp counts as a change: a name seen on an old page must never look newer than one seen since.
+  [...decidedByNewer('p', PARTICIPANT_FIELDS), stamp('p')],
+  [],
+)
+
+const MERGE_MESSAGE = onConflict(
+  'm',
+  'id',
+  [
+    ...decidedByNewer('m', MESSAGE_FIELDS),
+    // Once Kommo has named a receiver, a sighting without one is only less complete.
+    { name: 'direction', merged: 'GREATEST(m.direction, excluded.direction)' },
+    {
+      name: 'extra',
+      merged:
+        'CASE WHEN excluded.observed_at >= m.observed_at THEN m.extra || excluded.extra ELSE excluded.extra || m.extra END',
+    },
+    { name: 'first_walk', merged: 'COALESCE(m.first_walk, excluded.first_walk)' },
+  ],
+  // An unchanged message is not written again only to say when it was seen last.
+  [stamp('m')],
+)
+
+const MERGE_MEDIA = onConflict('d', 'message_id', decidedByNewer('d', MEDIA_FIELDS), [stamp('d')])
+
+const STORE_RECORDS = {
+  participants: Prisma.raw(`
+    INSERT INTO kommo.participants AS p (id, scope_id, client_id, name, phone, email, avatar_url, observed_at)
+    SELECT id, scope_id, client_id, name, phone, email, avatar_url, observed_at FROM input_participants ORDER BY id
+    ${MERGE_PARTICIPANT}`),
+  messages: Prisma.raw(`
+    INSERT INTO kommo.messages AS m (
+      id, scope_id, conversation_id, client_id, sender_id, receiver_id, direction, type, text, sent_at, media_group_id,
+      extra, observed_at, first_walk)
+    SELECT
+      id, scope_id, conversation_id, client_id, sender_id, receiver_id, direction, type, text, sent_at, media_group_id,
+      extra, observed_at, first_walk
+    FROM input_messages ORDER BY id
+    ${MERGE_MESSAGE}
+    RETURNING (xmax = 0) AS inserted`),
+  media: Prisma.raw(`
+    INSERT INTO kommo.media AS d (message_id, type, url, thumbnail_url, file_name, file_size, media_group_id, observed_at)
+    SELECT id, media_type, media_url, thumbnail_url, file_name, file_size, media_group_id, observed_at
+    FROM input_messages WHERE media_url IS NOT NULL ORDER BY id
+    ${MERGE_MEDIA}`),
+}
+
+/**
+ * Stores messages with their participants and media in one statement, however often and in whatever order they come.
+ * Rows are sorted by key, so that two writers never deadlock.
+ *
+ * @param walk number of the history walk that read them; `null` for webhooks.
+ */
+export async function storeRecords(
+  db: Queryable,
+  records: readonly MappedRecord[],
+  walk: number | null,
+): Promise<StoredRecords> {
+  const mapped = records.filter((record) => record.kind === 'mapped')
+  const messages = mergeSightings(
+    mapped.map(({ message }) => message),
+    mergeMessage,
+  )
+  if (messages.length === 0) return { inserted: 0, updated: 0, unchanged: 0 }
+  const participants = mergeSightings(
+    mapped.flatMap((record) => record.participants),
+    mergeParticipant,
+  )
+
+  const [counts] = await db.$queryRaw<{ inserted: number; updated: number }[]>`
+    WITH input_participants AS MATERIALIZED (
+      SELECT * FROM json_to_recordset(${JSON.stringify(participants.map(participantRow))}::json) AS t (
+        id text, scope_id text, client_id text, name text, phone text, email text, avatar_url text,
+        observed_at timestamptz(3))
+    ), input_messages AS MATERIALIZED (
+      SELECT *, ${walk}::int AS first_walk
+      FROM json_to_recordset(${JSON.stringify(messages.map(messageRow))}::json) AS t (
+        id text, scope_id text, conversation_id text, client_id text, sender_id text, receiver_id text,
+        direction kommo.direction, type text, text text, sent_at timestamptz(3), media_group_id text, extra jsonb,
+        observed_at timestamptz(3), media_type text, media_url text, thumbnail_url text, file_name text,
+        file_size bigint)
+    ), stored_participants AS (${STORE_RECORDS.participants}),
+    stored_messages AS (${STORE_RECORDS.messages}),
+    stored_media AS (${STORE_RECORDS.media})
+    SELECT (count(*) FILTER (WHERE inserted))::int AS inserted, (count(*) FILTER (WHERE NOT inserted))::int AS updated
+    FROM stored_messages`
+
+  const { inserted, updated } = counts ?? { inserted: 0, updated: 0 }
+  return { inserted, updated, unchanged: messages.length - inserted - updated }
+}
+
+/** Keeps the records that have no usable message id, each once, so that nothing Kommo said is lost. */
+export async function storeUnmappedRecords(
+  db: Queryable,
+  conversationId: string,
+  records: readonly MappedRecord[],
+): Promise<void> {
+  const unmapped = records.filter((record) => record.kind === 'unmapped')
+  if (unmapped.length === 0) return
+  await db.$executeRaw`
+    INSERT INTO kommo.unmapped_records (conversation_id, digest, record, reason)
+    SELECT DISTINCT ON (md5(record::text)) ${conversationId}, md5(record::text), record, reason
+    FROM json_to_recordset(${JSON.stringify(unmapped)}::json) AS t (record jsonb, reason text)
+    ORDER BY md5(record::text)
+    ON CONFLICT DO NOTHING`
+}
+
+function participantRow(p: Participant) {
+  return {
+    id: p.id,
+    scope_id: p.scopeId,
+    client_id: p.clientId,
+    name: p.name,
+    phone: p.phone,
+    email: p.email,
+    avatar_url: p.avatarUrl,
+    observed_at: p.observedAt,
+  }
+}
+
+function messageRow(m: Message) {
+  return {
+    id: m.id,
+    scope_id: m.scopeId,
+    conversation_id: m.conversationId,
+    client_id: m.clientId,
+    sender_id: m.senderId,
+    receiver_id: m.receiverId,
+    direction: m.direction,
+    type: m.type,
+    text: m.text,
+    sent_at: m.sentAt,
+    media_group_id: m.mediaGroupId,
+    extra: m.extra,
+    observed_at: m.observedAt,
+    media_type: m.media?.type ?? null,
+    media_url: m.media?.url ?? null,
+    thumbnail_url: m.media?.thumbnailUrl ?? null,
+    file_name: m.media?.fileName ?? null,
+    file_size: m.media?.fileSize ?? null,
+  }
+}

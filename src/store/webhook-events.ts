@@ -1,0 +1,100 @@
+import type { InboxWebhook } from '../domain/webhook.ts'
+import { callsForSync, carriesMessage } from '../domain/webhook.ts'
+import type { Queryable } from './queryable.ts'
+
+/**
+ * How long after its first webhook a conversation is read: the webhooks of one send (several attachments are
+ * several webhooks, documented) then share one read.
+ */
+const SETTLE_MS = 250
+
+/**
+ * The one durable write of the receiver: every webhook becomes a row of the inbox, every call for a sync adds one to
+ * its conversation, in one statement and one commit. Sorted by key, so that two batches never deadlock.
+ *
+ * A call never cancels a back-off; it wakes an idle conversation and revives a dead one. One NOTIFY a batch: it is
+ * sent at commit, and one for each transaction would halve the commits a second (measured, docs/design.md).
+ */
+export async function recordWebhooks(db: Queryable, webhooks: readonly InboxWebhook[]): Promise<void> {
+  await db.$executeRaw`
+WITH input AS MATERIALIZED (
+  SELECT * FROM unnest(
+    ${webhooks.map((w) => w.scopeId)}::text[], ${webhooks.map((w) => w.kind)}::text[], ${webhooks.map((w) => w.conversationId)}::text[], ${webhooks.map((w) => w.conversationClientId)}::text[], ${webhooks.map((w) => w.messageId)}::text[], ${webhooks.map((w) => w.sentAt)}::timestamptz[], ${webhooks.map((w) => w.body)}::bytea[], ${webhooks.map((w) => w.error)}::text[], ${webhooks.map(callsForSync)}::bool[], ${webhooks.map(carriesMessage)}::bool[]
+  ) WITH ORDINALITY AS t (
+    scope_id, kind, conversation_id, client_id, message_id, sent_at, body, error, calls, pending, position
+  )
+), called AS (
+  INSERT INTO kommo.conversations AS c (id, scope_id, client_id, last_message_at, requested, run_after)
+  SELECT conversation_id, max(scope_id), max(client_id), max(sent_at), count(*), now() + ${SETTLE_MS}::int * interval '1 ms'
+  FROM input WHERE calls GROUP BY conversation_id ORDER BY conversation_id
+  ON CONFLICT (id) DO UPDATE SET
+    scope_id = excluded.scope_id,
+    client_id = COALESCE(excluded.client_id, c.client_id),
+    last_message_at = GREATEST(c.last_message_at, excluded.last_message_at),
+    requested = c.requested + excluded.requested,
+    run_after = CASE
+      WHEN c.dead_at IS NOT NULL THEN excluded.run_after
+      WHEN c.requested = c.processed THEN GREATEST(c.run_after, excluded.run_after)
+      ELSE c.run_after END,
+    attempts = CASE WHEN c.dead_at IS NULL THEN c.attempts ELSE 0 END,
+    dead_at = NULL,
+    updated_at = now()
+  RETURNING id, requested
+), numbered AS (
+  SELECT input.*, row_number() OVER same_conversation - count(*) OVER (PARTITION BY conversation_id, calls) AS ahead
+  FROM input WINDOW same_conversation AS (PARTITION BY conversation_id, calls ORDER BY position)
+), recorded AS (
+  INSERT INTO kommo.webhook_events (
+    scope_id, kind, conversation_id, message_id, sync_request, body, error, processed_at
+  )
+  SELECT
+    n.scope_id, n.kind::kommo.webhook_kind, n.conversation_id, n.message_id, called.requested + n.ahead, n.body, n.error,
+    CASE WHEN n.pending THEN NULL ELSE now() END
+  FROM numbered n LEFT JOIN called ON n.calls AND called.id = n.conversation_id
+  ORDER BY n.position
+  RETURNING 1
+)
+SELECT pg_notify('kommo_sync', '') FROM (SELECT count(*) FROM recorded) AS written`
+}
+
+export interface PendingWebhookEvent {
+  id: bigint
+  scopeId: string
+  conversationId: string
+  body: Uint8Array
+  receivedAt: Date
+}
+
+/** Locks the oldest webhooks that nobody works on; they stay locked until the transaction ends. */
+export async function lockPendingWebhookEvents(db: Queryable, limit: number): Promise<PendingWebhookEvent[]> {
+  return db.$queryRaw<PendingWebhookEvent[]>`
+     SELECT id, scope_id AS "scopeId", conversation_id AS "conversationId", body, received_at AS "receivedAt"
+     FROM kommo.webhook_events WHERE processed_at IS NULL ORDER BY id LIMIT ${limit}::int FOR UPDATE SKIP LOCKED`
+}
+
+/** Marks webhooks as handled, with the reason where nothing could be stored from one. */
+export async function settleWebhookEvents(
+  db: Queryable,
+  outcomes: readonly { id: bigint; error: string | null }[],
+): Promise<void> {
+  await db.$executeRaw`
+    UPDATE kommo.webhook_events AS e SET processed_at = now(), error = outcome.error
+    FROM unnest(${outcomes.map(({ id }) => id)}::bigint[], ${outcomes.map(({ error }) => error)}::text[]) AS outcome (id, error)
+    WHERE e.id = outcome.id`
+}
+
+/**
+ * Deletes processed webhooks older than the retention, a bounded number at a time. Those with an error stay: a later
+ * version may understand them.
+ */
+export async function deleteOldWebhookEvents(
+  db: Queryable,
+  retentionDays: number,
+  limit: number,
+): Promise<number> {
+  return db.$executeRaw`
+    DELETE FROM kommo.webhook_events WHERE id IN (
+      SELECT id FROM kommo.webhook_events
+      WHERE processed_at < now() - make_interval(days => ${retentionDays}::int) AND error IS NULL
+      ORDER BY id LIMIT ${limit}::int)`
+}

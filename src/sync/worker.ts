@@ -1,0 +1,167 @@
+import type { ClaimedConversation } from '../domain/conversation.ts'
+import { parseScopeId } from '../domain/scope.ts'
+import { AppError } from '../errors.ts'
+import { KommoHttpError } from '../kommo/errors.ts'
+import {
+  LeaseLostError,
+  claimConversations,
+  completeAnswered,
+  failConversation,
+  nextDueInMs,
+  releaseConversation,
+} from '../store/conversations.ts'
+import { listen } from '../store/listen.ts'
+import { blockChannel, clearRefusals } from '../store/rate-limits.ts'
+import { deleteOldWebhookEvents } from '../store/webhook-events.ts'
+import { applyWebhooks } from './apply-webhooks.ts'
+import { MAX_ATTEMPTS, backoffMs } from './backoff.ts'
+import { startLoop } from './loop.ts'
+import { ChannelBlockedError } from './rate-limiter.ts'
+import { type SyncDependencies, syncConversation } from './sync-conversation.ts'
+
+export interface WorkerOptions extends SyncDependencies {
+  retentionDays: number
+  /** Conversations read at the same time by this process. The rate, not this, bounds the requests. */
+  concurrency?: number
+}
+
+export interface Worker {
+  /** Finishes the pages in hand, gives the claims back. */
+  stop(): Promise<void>
+}
+
+/** The floor under the notifications: what a lost one would have told is found this late. */
+const POLL_MS = 2000
+const MAINTENANCE_MS = 3_600_000
+/** A refused signature does not mend itself within seconds; a rate does. */
+const FIRST_PAUSE_MS = { refusedSignature: 30_000, other: 1000 }
+
+/** Keeps conversations synced: applies waiting webhooks, claims what is due, deletes what is past its retention. */
+export function startWorker({ concurrency = 8, retentionDays, ...dependencies }: WorkerOptions): Worker {
+  const { database, log } = dependencies
+  const db = database.prisma
+  const running = new Set<Promise<void>>()
+  const stopping = new AbortController()
+
+  const webhooks = startLoop({
+    name: 'webhooks',
+    log,
+    round: async () => ((await applyWebhooks(dependencies)) ? 0 : jittered(POLL_MS)),
+  })
+
+  const conversations = startLoop({
+    name: 'conversations',
+    log,
+    async round() {
+      const free = concurrency - running.size
+      if (free === 0) return POLL_MS
+      const claims = await claimConversations(db, free)
+      await completeAnswered(
+        db,
+        claims.filter(({ answered }) => answered),
+      )
+      for (const claim of claims.filter(({ answered }) => !answered)) start(claim)
+      if (claims.length === free) return 0
+      const dueInMs = await nextDueInMs(db)
+      return Math.max(1, Math.min(dueInMs ?? POLL_MS, jittered(POLL_MS)))
+    },
+  })
+
+  const maintenance = startLoop({
+    name: 'maintenance',
+    log,
+    async round() {
+      const deleted = await deleteOldWebhookEvents(db, retentionDays, 1000)
+      return deleted === 1000 ? 0 : jittered(MAINTENANCE_MS)
+    },
+  })
+
+  const listener = listen(database.url, log, () => {
+    webhooks.wake()
+    conversations.wake()
+  })
+
+  function start(claim: ClaimedConversation): void {
+    const job: Promise<void> = work(claim, dependencies, stopping.signal)
+      .catch((error: unknown) => {
+        log.error({ err: error, conversationId: claim.id }, 'a sync ended without a word; its lease runs out')
+      })
+      .finally(() => {
+        running.delete(job)
+        conversations.wake()
+      })
+    running.add(job)
+  }
+
+  return {
+    async stop() {
+      stopping.abort()
+      await listener.close()
+      await Promise.all([webhooks.stop(), conversations.stop(), maintenance.stop()])
+      await Promise.all(running)
+    },
+  }
+}
+
+async function work(
+  claim: ClaimedConversation,
+  dependencies: SyncDependencies,
+  stopping: AbortSignal,
+): Promise<void> {
+  const { database, metrics, log } = dependencies
+  const db = database.prisma
+  const { channelId } = parseScopeId(claim.scopeId)
+  try {
+    const outcome = await syncConversation(claim, dependencies, stopping)
+    metrics.syncs.inc({ outcome })
+    if (outcome === 'stopped') await releaseConversation(db, claim, null)
+    else await clearRefusals(db, channelId)
+  } catch (error) {
+    if (stopping.aborted && isAbort(error)) return releaseConversation(db, claim, null)
+    if (error instanceof LeaseLostError) return log.warn({ conversationId: claim.id }, error.message)
+    if (error instanceof ChannelBlockedError) return releaseConversation(db, claim, error.message)
+    if (error instanceof KommoHttpError && (error.channelFault || error.retryAfterMs !== undefined)) {
+      log.warn({ conversationId: claim.id, channelId, status: error.status }, error.message)
+      await blockChannel(db, channelId, {
+        pauseMs: error.retryAfterMs ?? null,
+        firstPauseMs: error.status === 403 ? FIRST_PAUSE_MS.refusedSignature : FIRST_PAUSE_MS.other,
+        reason: error.message,
+      })
+      return releaseConversation(db, claim, error.message)
+    }
+    return fail(claim, error, dependencies)
+  }
+}
+
+async function fail(
+  claim: ClaimedConversation,
+  error: unknown,
+  { database, metrics, log }: SyncDependencies,
+): Promise<void> {
+  const attempt = claim.attempts + 1
+  const known = error instanceof AppError
+  // What we did not foresee (a database error, a bug) is tried again: giving up would hide it.
+  const again = (known ? error.retryable : true) && attempt < MAX_ATTEMPTS
+  const retryInMs = again ? backoffMs(attempt, Math.random(), known ? error.retryAfterMs : undefined) : null
+  const message = known
+    ? error.message
+    : `Unexpected ${error instanceof Error ? error.name : 'error'}; see the log`
+  const level = again ? 'warn' : 'error'
+  log[level](
+    { err: error, conversationId: claim.id, attempt, retryInMs: retryInMs && Math.round(retryInMs) },
+    again
+      ? 'a sync failed and is tried again'
+      : 'a sync is given up until a webhook or an operator asks again',
+  )
+  metrics.syncs.inc({ outcome: again ? 'failed' : 'dead' })
+  await failConversation(database.prisma, claim, { message, retryInMs })
+}
+
+function isAbort(error: unknown): boolean {
+  return error instanceof Error && error.name === 'AbortError'
+}
+
+/** Replicas must not look at the same moment. */
+function jittered(ms: number): number {
+  return ms * (0.75 + Math.random() / 2)
+}
