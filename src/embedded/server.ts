@@ -302,10 +302,9 @@ function isFree(port: number): Promise<boolean> {
   return promise
 }
 
-/** `PG…` variables are meant for clients and would change the server. */
+/** Nothing of ours: `PG…` variables are meant for clients, and our secrets are none of the server's business. */
 function serverEnvironment(): NodeJS.ProcessEnv {
-  const kept = Object.entries(process.env).filter(([name]) => !/^(PG|LC_|LANG)/.test(name))
-  return { ...Object.fromEntries(kept), LC_ALL: 'C' }
+  return { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' }
 }
 
 async function sizeOf(path: string): Promise<number> {

@@ -5,7 +5,7 @@ import { emptyContent, noQuirks, type Content, type Quirks, type SimulatedMessag
 import type { Cast } from './people.ts'
 import { createTimeline } from './timeline.ts'
 import { messageTruth, peopleTruth, type MessageTruth, type PersonTruth } from './truth.ts'
-import type { Delivery } from './webhooks.ts'
+import type { Delivery } from './delivery.ts'
 
 /** A message to be; what is not said is empty, the author is the client, the time is now. */
 export interface NewMessage extends Partial<Content> {

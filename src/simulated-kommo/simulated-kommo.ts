@@ -9,7 +9,8 @@ import { createRequestHandler } from './handle-request.ts'
 import type { SimulatedMessage } from './message.ts'
 import { createOtherMethods } from './other-methods.ts'
 import { createStats, type Stats } from './stats.ts'
-import { createWebhooks, type Delivery, type Webhooks } from './webhooks.ts'
+import type { Delivery } from './delivery.ts'
+import { createWebhooks, type Webhooks } from './webhooks.ts'
 
 export interface SimulatedKommoOptions {
   /** 0, the default, takes a free one. */

@@ -3,7 +3,8 @@ import type { JsonObject } from '../domain/json.ts'
 import type { Accounts } from './accounts.ts'
 import type { Conversation } from './conversation.ts'
 import type { Person, SimulatedMessage } from './message.ts'
-import { postOnce, type PostResult } from './post-once.ts'
+import type { Delivery } from './delivery.ts'
+import { postOnce } from './post-once.ts'
 import { createRecent } from './recent.ts'
 import {
   messageBody,
@@ -20,13 +21,6 @@ export interface SignedWebhook {
   bytes: Buffer
   /** Lower-case hex HMAC-SHA1 of the bytes under the channel's secret (documented). */
   signature: string
-}
-
-export interface Delivery extends PostResult {
-  scopeId: string
-  /** With the scope id filled in. */
-  address: string
-  at: Date
 }
 
 export interface BodyOptions {

@@ -27,7 +27,8 @@ export function startLoop({ name, log, round }: LoopOptions): Loop {
     while (!stopping.signal.aborted) {
       woken = false
       const waitMs = await attempt()
-      if (waitMs > 0 && !woken) await pause(waitMs)
+      // A wake-up during the round may tell of what the round did not see; a failing one waits all the same.
+      if (waitMs > 0 && (failures > 0 || !woken)) await pause(waitMs)
     }
   }
 
