@@ -16,8 +16,10 @@ import { startWorker } from './sync/worker.ts'
 
 /** The one place where things are made and joined. Each closes what it opened, in reverse order. */
 
-const MAX_WAITING_WEBHOOKS = 10_000
-const MAX_WEBHOOKS_IN_A_COMMIT = 200
+const MIB = 1024 * 1024
+const INBOX_BATCH = { items: 200, bytes: 8 * MIB }
+/** What waits behind a slow commit; Kommo has given up on the last of a longer queue anyway. */
+const INBOX_QUEUE = { items: 10_000, bytes: 64 * MIB }
 /** One commits; the other is warm for when the first is lost. */
 const INBOX_CONNECTIONS = 2
 /** Kommo waits 5 s for the answer (documented). */
@@ -90,8 +92,9 @@ export async function openService(config: Config, log: Logger): Promise<Service>
   })
   stack.defer(() => inboxDatabase.close())
   const inbox = createGroupCommit<InboxWebhook>({
-    maxBatch: MAX_WEBHOOKS_IN_A_COMMIT,
-    maxWaiting: MAX_WAITING_WEBHOOKS,
+    bytesOf: ({ body }) => body.byteLength,
+    batch: INBOX_BATCH,
+    queue: INBOX_QUEUE,
     async commit(webhooks) {
       await recordWebhooks(inboxDatabase.prisma, webhooks)
       metrics.webhookBatch.observe(webhooks.length)

@@ -10,21 +10,28 @@ export interface GroupCommit<Item> {
 export interface GroupCommitOptions<Item> {
   /** Makes all items durable together or none of them. */
   commit(items: readonly Item[]): Promise<void>
-  /** Items in one commit, at most. */
-  maxBatch: number
-  /** Items that may wait; one more is refused at once: memory is bounded. */
-  maxWaiting: number
+  bytesOf(item: Item): number
+  /** What one commit holds at most; a larger item goes alone. */
+  batch: Bounds
+  /** What may wait; one more is refused at once, so memory is bounded. */
+  queue: Bounds
 }
 
-interface Waiting<Item> {
-  item: Item
-  resolve: () => void
-  reject: (error: unknown) => void
+export interface Bounds {
+  items: number
+  bytes: number
 }
 
 /** More callers are waiting for a commit than memory allows. */
 export class GroupCommitFullError extends Error {
   override readonly name = 'GroupCommitFullError'
+}
+
+interface Waiting<Item> {
+  item: Item
+  bytes: number
+  resolve: () => void
+  reject: (error: unknown) => void
 }
 
 /**
@@ -33,16 +40,31 @@ export class GroupCommitFullError extends Error {
  */
 export function createGroupCommit<Item>({
   commit,
-  maxBatch,
-  maxWaiting,
+  bytesOf,
+  batch: most,
+  queue: room,
 }: GroupCommitOptions<Item>): GroupCommit<Item> {
   let queue: Waiting<Item>[] = []
+  let queuedBytes = 0
   let running: Promise<void> | null = null
+
+  function takeBatch(): Waiting<Item>[] {
+    let count = 0
+    let bytes = 0
+    for (const waiting of queue.slice(0, most.items)) {
+      if (count > 0 && bytes + waiting.bytes > most.bytes) break
+      count += 1
+      bytes += waiting.bytes
+    }
+    const batch = queue.slice(0, count)
+    queue = queue.slice(count)
+    queuedBytes -= bytes
+    return batch
+  }
 
   async function run(): Promise<void> {
     while (queue.length > 0) {
-      const batch = queue.slice(0, maxBatch)
-      queue = queue.slice(maxBatch)
+      const batch = takeBatch()
       try {
         await commit(batch.map(({ item }) => item))
         for (const { resolve } of batch) resolve()
@@ -55,11 +77,13 @@ export function createGroupCommit<Item>({
 
   return {
     add(item) {
-      if (queue.length >= maxWaiting) {
-        return Promise.reject(new GroupCommitFullError(`${maxWaiting} items wait for a commit already`))
+      const bytes = bytesOf(item)
+      if (queue.length >= room.items || queuedBytes + bytes > room.bytes) {
+        return Promise.reject(new GroupCommitFullError(`${queue.length} items wait for a commit already`))
       }
       return new Promise((resolve, reject) => {
-        queue.push({ item, resolve, reject })
+        queue.push({ item, bytes, resolve, reject })
+        queuedBytes += bytes
         running ??= run()
       })
     },

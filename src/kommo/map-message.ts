@@ -52,18 +52,17 @@ export function mapWebhookMessage(payload: unknown, context: WebhookContext): Ma
   const envelope = body.take('message', readObject)
   if (envelope === null) return unmapped('the webhook has no message', value, replaced)
   body.take('account_id', equalTo(parseScopeId(scopeId).accountId))
-  // A time ahead of our clock is no observation of ours, and no column holds it: it stays.
-  const sentAt = readSeconds(value['time'] ?? null)
-  const time = body.take('time', (given) => earlierOrNull(readSeconds(given), receivedAt))
+  const time = body.take('time', readSeconds)
 
   return mapEnvelope(envelope, {
     scopeId,
     conversationId,
-    observedAt: time ?? receivedAt,
+    // A clock of Kommo's that is ahead must not make this win over what is read later.
+    observedAt: earlier(time ?? receivedAt, receivedAt),
     record: value,
     // What a webhook calls `message` is what the history calls a record.
     replaced: replaced.map((path) => path.replace(/^message\./, '')),
-    fallbackSentAt: sentAt,
+    fallbackSentAt: time,
     body,
   })
 }
@@ -265,8 +264,4 @@ function unlessOther(read: Reader<string>, known: string | null | undefined): Re
 
 function earlier(a: Date, b: Date): Date {
   return a < b ? a : b
-}
-
-function earlierOrNull(date: Date | null, limit: Date): Date | null {
-  return date !== null && date <= limit ? date : null
 }
