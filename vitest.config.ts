@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config'
+import { ClosingLine } from './test/helpers/closing-line.ts'
 
 const project = (name: string, timeout: number, globalSetup: string[] = []) => ({
   test: {
@@ -14,6 +15,7 @@ const withDatabase = ['test/helpers/database-server.ts']
 
 export default defineConfig({
   test: {
+    reporters: ['default', new ClosingLine()],
     projects: [
       project('unit', 10_000),
       project('integration', 60_000, withDatabase),

@@ -1,35 +1,21 @@
-import type { Media, Message, Participant } from './message.ts'
+import type { Media, Message } from './message.ts'
 
 /**
- * Folds several sightings of the same ids into one each, by the rule that the statements in `store` follow too:
+ * Folds several sightings of the same message into one, by the rule that the statement in `store` follows too:
  * the newer observation wins a field, an absent one never wins, `extra` merges key by key.
  */
-export function mergeSightings<T extends { id: string; observedAt: Date }>(
-  sightings: readonly T[],
-  merge: (older: T, newer: T) => T,
-): T[] {
-  const byId = new Map<string, T>()
+export function mergeMessages(sightings: readonly Message[]): Message[] {
+  const byId = new Map<string, Message>()
   for (const sighting of sightings) {
     const known = byId.get(sighting.id)
     if (known === undefined) byId.set(sighting.id, sighting)
-    else if (sighting.observedAt >= known.observedAt) byId.set(sighting.id, merge(known, sighting))
-    else byId.set(sighting.id, merge(sighting, known))
+    else if (sighting.observedAt >= known.observedAt) byId.set(sighting.id, mergeMessage(known, sighting))
+    else byId.set(sighting.id, mergeMessage(sighting, known))
   }
   return [...byId.values()]
 }
 
-export function mergeParticipant(older: Participant, newer: Participant): Participant {
-  return {
-    ...newer,
-    clientId: newer.clientId ?? older.clientId,
-    name: newer.name ?? older.name,
-    phone: newer.phone ?? older.phone,
-    email: newer.email ?? older.email,
-    avatarUrl: newer.avatarUrl ?? older.avatarUrl,
-  }
-}
-
-export function mergeMessage(older: Message, newer: Message): Message {
+function mergeMessage(older: Message, newer: Message): Message {
   return {
     ...newer,
     clientId: newer.clientId ?? older.clientId,

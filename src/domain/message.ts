@@ -35,7 +35,7 @@ export interface Media {
   mediaGroupId: string | null
 }
 
-/** A manager, a bot or a client, as one message shows them. */
+/** A manager, a bot or a client, as one message shows them: often only in part. */
 export interface Participant {
   id: string
   scopeId: string

@@ -39,8 +39,8 @@ interface ClaimedRow {
  * Claims conversations that are due, oldest first, none that another worker holds or whose channel is blocked.
  *
  * `run_after` is the lease as well: a claimed conversation is not due before it ends. A call is answered already
- * when a completed walk has seen the message of its webhook, because that walk began after the message was made;
- * calls without a webhook (operator, command line) never are.
+ * when a completed walk has seen the message that its webhook brings, because that walk began after the message was
+ * made; reactions to old messages, and calls without a webhook (operator, command line), never are.
  */
 export async function claimConversations(db: Queryable, limit: number): Promise<ClaimedConversation[]> {
   const rows = await db.$queryRaw<ClaimedRow[]>`
@@ -64,7 +64,7 @@ export async function claimConversations(db: Queryable, limit: number): Promise<
       requested - processed = (
         SELECT count(*) FROM kommo.webhook_events AS e JOIN kommo.messages AS m ON m.id = e.message_id
         WHERE e.conversation_id = claimed.id AND e.sync_request > claimed.processed
-          AND e.sync_request <= claimed.requested AND m.first_walk <= claimed.walks_completed
+          AND e.sync_request <= claimed.requested AND e.kind = 'message' AND m.first_walk <= claimed.walks_completed
       ) AS answered
     FROM claimed`
   return rows.map((row) => ({
@@ -84,15 +84,17 @@ export async function claimConversations(db: Queryable, limit: number): Promise<
   }))
 }
 
-/** Milliseconds until the next conversation falls due; `null` when none waits. */
+/** Milliseconds until the next conversation can be claimed; `null` when none waits. */
 export async function nextDueInMs(db: Queryable): Promise<number | null> {
   const [row] = await db.$queryRaw<{ ms: number | null }[]>`
-    SELECT (extract(epoch FROM min(run_after) - now()) * 1000)::float8 AS ms FROM kommo.conversations
+    SELECT (extract(epoch FROM min(GREATEST(c.run_after, r.blocked_until)) - now()) * 1000)::float8 AS ms
+    FROM kommo.conversations AS c
+    LEFT JOIN kommo.rate_limits AS r ON r.channel_id = split_part(c.scope_id, '_', 1)
     WHERE requested > processed AND dead_at IS NULL`
   return row?.ms ?? null
 }
 
-/** Whether the page just stored ends in what a completed walk has seen: then everything older is stored. */
+/** Whether a completed walk has seen the message: then everything older is stored. */
 export async function isKnownSince(db: Queryable, messageId: string, walk: Walk): Promise<boolean> {
   const rows = await db.$queryRaw<unknown[]>`
     SELECT 1 FROM kommo.messages WHERE id = ${messageId} AND first_walk < ${walk.number}::int`

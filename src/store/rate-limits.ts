@@ -61,10 +61,13 @@ export async function blockChannel(
     INSERT INTO kommo.rate_limits AS r (channel_id, blocked_until, blocked_reason, refusals)
     VALUES (${channelId}, now() + ${pauseMs ?? firstPauseMs}::float8 * interval '1 ms', ${reason}, 1)
     ON CONFLICT (channel_id) DO UPDATE SET
-      blocked_until = GREATEST(r.blocked_until, now() + interval '1 ms' *
-        COALESCE(${pauseMs}::float8, LEAST(${firstPauseMs}::float8 * 2 ^ LEAST(r.refusals, 20), 900000))),
+      blocked_until = CASE
+        WHEN ${pauseMs}::float8 IS NOT NULL
+          THEN GREATEST(r.blocked_until, now() + ${pauseMs}::float8 * interval '1 ms')
+        -- Requests that were under way together are refused together: that is one refusal, not many.
+        WHEN r.blocked_until > now() THEN r.blocked_until
+        ELSE now() + LEAST(${firstPauseMs}::float8 * 2 ^ LEAST(r.refusals, 20), 900000) * interval '1 ms' END,
       blocked_reason = excluded.blocked_reason,
-      -- Requests that were under way together are refused together: that is one refusal, not many.
       refusals = CASE WHEN r.blocked_until > now() THEN r.refusals ELSE r.refusals + 1 END`
 }
 

@@ -1,4 +1,4 @@
-import { mergeMessage, mergeParticipant, mergeSightings } from '../domain/merge.ts'
+import { mergeMessages } from '../domain/merge.ts'
 import type { MappedRecord, Message, Participant } from '../domain/message.ts'
 import { Prisma } from './generated/client.ts'
 import type { Queryable } from './queryable.ts'
@@ -9,10 +9,9 @@ export interface StoredRecords {
   unchanged: number
 }
 
-/**
- * The columns of a table as they come in, with their types, and those whose value the newer observation decides.
- */
-const PARTICIPANT_FIELDS = ['scope_id', 'client_id', 'name', 'phone', 'email', 'avatar_url']
+/** The columns of which the newest sighting that has a value decides. */
+const PARTICIPANT_FIELDS = ['client_id', 'name', 'phone', 'email', 'avatar_url']
+/** The columns of which the newer observation of the whole row decides. */
 const MESSAGE_FIELDS = [
   'scope_id',
   'conversation_id',
@@ -60,11 +59,29 @@ const stamp = (table: string): Column => ({
 const decidedByNewer = (table: string, names: readonly string[]): Column[] =>
   names.map((name) => ({ name, merged: newer(table, name) }))
 
+/**
+ * People are seen in many conversations, in any order and often in part (webhooks leave names empty, seen), so each of
+ * their columns has its own time: a whole row's would let a nameless sighting age the name.
+ * ISO times of one length compare as text.
+ */
 const MERGE_PARTICIPANT = onConflict(
   'p',
   'id',
-  // The stamp counts as a change: a name seen on an old page must never look newer than one seen since.
-  [...decidedByNewer('p', PARTICIPANT_FIELDS), stamp('p')],
+  [
+    { name: 'scope_id', merged: 'excluded.scope_id' },
+    ...PARTICIPANT_FIELDS.map((name) => ({
+      name,
+      merged: `CASE WHEN excluded.seen_at->>'${name}' >= COALESCE(p.seen_at->>'${name}', '') COLLATE "C"
+        THEN excluded.${name} ELSE p.${name} END`,
+    })),
+    {
+      name: 'seen_at',
+      merged: `jsonb_strip_nulls(jsonb_build_object(${PARTICIPANT_FIELDS.map(
+        (name) =>
+          `'${name}', GREATEST(p.seen_at->>'${name}' COLLATE "C", excluded.seen_at->>'${name}' COLLATE "C")`,
+      ).join(', ')}))`,
+    },
+  ],
   [],
 )
 
@@ -90,8 +107,8 @@ const MERGE_MEDIA = onConflict('d', 'message_id', decidedByNewer('d', MEDIA_FIEL
 
 const STORE_RECORDS = {
   participants: Prisma.raw(`
-    INSERT INTO kommo.participants AS p (id, scope_id, client_id, name, phone, email, avatar_url, observed_at)
-    SELECT id, scope_id, client_id, name, phone, email, avatar_url, observed_at FROM input_participants ORDER BY id
+    INSERT INTO kommo.participants AS p (id, scope_id, client_id, name, phone, email, avatar_url, seen_at)
+    SELECT id, scope_id, client_id, name, phone, email, avatar_url, seen_at FROM input_participants ORDER BY id
     ${MERGE_PARTICIPANT}`),
   messages: Prisma.raw(`
     INSERT INTO kommo.messages AS m (
@@ -122,21 +139,15 @@ export async function storeRecords(
   walk: number | null,
 ): Promise<StoredRecords> {
   const mapped = records.filter((record) => record.kind === 'mapped')
-  const messages = mergeSightings(
-    mapped.map(({ message }) => message),
-    mergeMessage,
-  )
+  const messages = mergeMessages(mapped.map(({ message }) => message))
   if (messages.length === 0) return { inserted: 0, updated: 0, unchanged: 0 }
-  const participants = mergeSightings(
-    mapped.flatMap((record) => record.participants),
-    mergeParticipant,
-  )
+  const participants = participantRows(mapped.flatMap((record) => record.participants))
 
   const [counts] = await db.$queryRaw<{ inserted: number; updated: number }[]>`
     WITH input_participants AS MATERIALIZED (
-      SELECT * FROM json_to_recordset(${JSON.stringify(participants.map(participantRow))}::json) AS t (
+      SELECT * FROM json_to_recordset(${JSON.stringify(participants)}::json) AS t (
         id text, scope_id text, client_id text, name text, phone text, email text, avatar_url text,
-        observed_at timestamptz(3))
+        seen_at jsonb)
     ), input_messages AS MATERIALIZED (
       SELECT *, ${walk}::int AS first_walk
       FROM json_to_recordset(${JSON.stringify(messages.map(messageRow))}::json) AS t (
@@ -170,17 +181,41 @@ export async function storeUnmappedRecords(
     ON CONFLICT DO NOTHING`
 }
 
-function participantRow(p: Participant) {
-  return {
-    id: p.id,
-    scope_id: p.scopeId,
-    client_id: p.clientId,
-    name: p.name,
-    phone: p.phone,
-    email: p.email,
-    avatar_url: p.avatarUrl,
-    observed_at: p.observedAt,
+interface ParticipantRow {
+  id: string
+  scope_id: string
+  client_id: string | null
+  name: string | null
+  phone: string | null
+  email: string | null
+  avatar_url: string | null
+  /** By column. */
+  seen_at: Record<string, Date>
+}
+
+/** One row for each person, whose columns come from the newest sighting that has a value. */
+function participantRows(sightings: readonly Participant[]): ParticipantRow[] {
+  const rows = new Map<string, ParticipantRow>()
+  const oldestFirst = sightings.toSorted((a, b) => a.observedAt.getTime() - b.observedAt.getTime())
+  for (const seen of oldestFirst) {
+    const known = rows.get(seen.id)
+    const columns = {
+      client_id: seen.clientId,
+      name: seen.name,
+      phone: seen.phone,
+      email: seen.email,
+      avatar_url: seen.avatarUrl,
+    }
+    const given = Object.entries(columns).filter(([, value]) => value !== null)
+    rows.set(seen.id, {
+      ...(known ?? columns),
+      ...Object.fromEntries(given),
+      id: seen.id,
+      scope_id: seen.scopeId,
+      seen_at: { ...known?.seen_at, ...Object.fromEntries(given.map(([name]) => [name, seen.observedAt])) },
+    })
   }
+  return [...rows.values()]
 }
 
 function messageRow(m: Message) {

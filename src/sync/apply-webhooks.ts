@@ -3,6 +3,7 @@ import type { MappedRecord } from '../domain/message.ts'
 import { parseWebhook } from '../kommo/classify-webhook.ts'
 import { mapWebhookMessage } from '../kommo/map-message.ts'
 import { type Metrics, countStored } from '../metrics.ts'
+import { isDataError } from '../store/data-error.ts'
 import type { Database } from '../store/prisma.ts'
 import type { Queryable } from '../store/queryable.ts'
 import { type StoredRecords, storeRecords } from '../store/records.ts'
@@ -31,7 +32,8 @@ export async function applyWebhooks(dependencies: ApplyDependencies): Promise<bo
   try {
     return await applyBatch(dependencies)
   } catch (error) {
-    // One of them may be to blame: alone, it fails alone, and the others become visible.
+    if (!isDataError(error)) throw error
+    // One of them is to blame: alone, it fails alone, and the others become visible.
     dependencies.log.warn({ err: error }, 'a batch of webhooks could not be stored; trying them one by one')
     return applyOneByOne(dependencies)
   }
@@ -57,7 +59,7 @@ async function applyOneByOne({ database, metrics, log }: ApplyDependencies): Pro
       })
       if (!more) return false
     } catch (error) {
-      if (failing === undefined) throw error
+      if (failing === undefined || !isDataError(error)) throw error
       log.error({ err: error, eventId: failing.id }, 'a webhook could not be stored; it stays in the inbox')
       await settleWebhookEvents(database.prisma, [
         { id: failing.id, error: 'its message could not be stored; see the log, then replay it' },

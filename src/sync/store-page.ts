@@ -35,11 +35,12 @@ export async function storePage(
       full: records.length >= HISTORY_PAGE_SIZE,
       reachesKnown: oldest !== undefined && (await isKnownSince(tx, oldest.message.id, walk)),
     }
-    const stored = await storeRecords(tx, records, walk.number)
+    const step = walkStep(walk, page, HISTORY_PAGE_SIZE, stepsBack)
+    // A page that does not join is true, but proves nothing of what is older than it.
+    const stored = await storeRecords(tx, records, step.kind === 'stepBack' ? null : walk.number)
     await storeUnmappedRecords(tx, claim.id, records)
 
     // The conversation's row comes last: webhooks wait for it, so it is held for as short as can be.
-    const step = walkStep(walk, page, HISTORY_PAGE_SIZE, stepsBack)
     if (step.kind === 'finished') await completeWalk(tx, claim, walk, lastMessageAt)
     else await checkpointWalk(tx, claim, { ...walk, offset: step.offset, tail: step.tail }, lastMessageAt)
     return { stored, step, hasNews: keys.some((key) => !walk.tail.includes(key)) }

@@ -29,6 +29,8 @@ test('every npm script that the README uses exists', () => {
   const { scripts } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
     scripts: Record<string, string>
   }
-  const used = [...README.matchAll(/npm (?:run (?:-s )?)?(cli|demo|start|test|test:unit|dev)\b/g)].map(([, name]) => name)
+  const used = [...README.matchAll(/npm (?:run (?:-s )?)?(cli|demo|start|test|test:unit|dev)\b/g)].map(
+    ([, name]) => name,
+  )
   expect(used.filter((name) => name === undefined || !(name in scripts))).toEqual([])
 })

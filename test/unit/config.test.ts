@@ -5,7 +5,10 @@ import { describe, expect, test } from 'vitest'
 import { SECRET_VARIABLES, VARIABLES, loadConfig } from '../../src/config.ts'
 import { ConfigError } from '../../src/errors.ts'
 
-const CHANNEL = { KOMMO_CHANNEL_ID: 'F62A0162-46a7-430e-b06c-0ef798d76a21', KOMMO_CHANNEL_SECRET: 'the-secret' }
+const CHANNEL = {
+  KOMMO_CHANNEL_ID: 'F62A0162-46a7-430e-b06c-0ef798d76a21',
+  KOMMO_CHANNEL_SECRET: 'the-secret',
+}
 
 function faultsOf(env: NodeJS.ProcessEnv): string {
   try {

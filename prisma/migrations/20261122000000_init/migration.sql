@@ -45,7 +45,7 @@ CREATE TABLE "kommo"."participants" (
     "phone" TEXT,
     "email" TEXT,
     "avatar_url" TEXT,
-    "observed_at" TIMESTAMPTZ(3) NOT NULL,
+    "seen_at" JSONB NOT NULL DEFAULT '{}',
     "created_at" TIMESTAMPTZ(3) NOT NULL DEFAULT CURRENT_TIMESTAMP,
     "updated_at" TIMESTAMPTZ(3) NOT NULL DEFAULT CURRENT_TIMESTAMP,
 
@@ -235,8 +235,8 @@ COMMENT ON COLUMN "kommo"."participants"."name" IS 'Name as last shown by Kommo.
 COMMENT ON COLUMN "kommo"."participants"."phone" IS 'Phone number as Kommo shows it, not normalised.';
 COMMENT ON COLUMN "kommo"."participants"."email" IS 'E-mail address as Kommo shows it.';
 COMMENT ON COLUMN "kommo"."participants"."avatar_url" IS 'Link to the picture. It may expire.';
-COMMENT ON COLUMN "kommo"."participants"."observed_at" IS
-  'Time of the newest message that showed this participant. Older observations do not change the row.';
+COMMENT ON COLUMN "kommo"."participants"."seen_at" IS
+  'For each column that is known, the time of the newest message that showed it: an old page must not roll a newer name back.';
 COMMENT ON COLUMN "kommo"."participants"."created_at" IS 'When this row was first stored.';
 COMMENT ON COLUMN "kommo"."participants"."updated_at" IS 'When this row was last changed.';
 

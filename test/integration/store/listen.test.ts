@@ -1,0 +1,41 @@
+import { expect, onTestFinished, test, vi } from 'vitest'
+import { createLogger } from '../../../src/logger.ts'
+import { listen } from '../../../src/store/listen.ts'
+import { recordWebhooks } from '../../../src/store/webhook-events.ts'
+import { createTestDatabase } from '../../helpers/database.ts'
+import { inboxWebhook } from '../../helpers/inbox.ts'
+
+async function setUp() {
+  const database = await createTestDatabase()
+  let heard = 0
+  const listener = listen(database.url, createLogger('silent'), () => (heard += 1))
+  onTestFinished(async () => {
+    await listener.close()
+    await database.drop()
+  })
+  return { database, listener, heard: () => heard }
+}
+
+test('a listener hears once that it listens, and once of each batch', async () => {
+  const { database, heard } = await setUp()
+  await vi.waitUntil(() => heard() === 1)
+  await recordWebhooks(database.prisma, [inboxWebhook(), inboxWebhook(), inboxWebhook()])
+  await vi.waitUntil(() => heard() === 2)
+  await recordWebhooks(database.prisma, [inboxWebhook()])
+  await vi.waitUntil(() => heard() === 3)
+})
+
+test('a listener whose connection ends connects again, and hears that it may have missed something', async () => {
+  const { database, heard } = await setUp()
+  await vi.waitUntil(() => heard() === 1)
+  await database.pool.query(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'kommo-sync listener' AND datname = current_database()",
+  )
+  await vi.waitUntil(() => heard() === 2, { timeout: 15_000 })
+})
+
+test('a listener closes while it still connects', async () => {
+  const { listener, heard } = await setUp()
+  await listener.close()
+  expect(heard()).toBe(0)
+})

@@ -1,0 +1,88 @@
+import { performance } from 'node:perf_hooks'
+import { expect, onTestFinished, test } from 'vitest'
+import { createDatabase } from '../../../src/store/prisma.ts'
+import { blockChannel } from '../../../src/store/rate-limits.ts'
+import { ChannelBlockedError, createRateLimiter } from '../../../src/sync/rate-limiter.ts'
+import { createTestDatabase } from '../../helpers/database.ts'
+
+const never = new AbortController().signal
+
+/** Two replicas: each its own pool and limiter on one database. */
+async function createReplicas(requestsPerSecond: number) {
+  const database = await createTestDatabase()
+  const other = createDatabase(database.url, { maxConnections: 5 })
+  onTestFinished(async () => {
+    await other.close()
+    await database.drop()
+  })
+  const limiters = [database, other].map(({ prisma }) => createRateLimiter(prisma, requestsPerSecond))
+  const [first, second] = limiters
+  if (first === undefined || second === undefined) throw new Error('unreachable')
+  return { database, first, second }
+}
+
+/** The most moments within any second. */
+function peakPerSecond(times: readonly number[]): number {
+  return Math.max(
+    ...times.map((start) => times.filter((time) => time >= start && time < start + 1000).length),
+  )
+}
+
+/** The moments at which `count` requests of twenty callers of two replicas may leave, 50 a second. */
+async function acquireFromBoth(count: number): Promise<number[]> {
+  const { first, second } = await createReplicas(50)
+  const times: number[] = []
+  const acquirers = Array.from({ length: 20 }, async (_, number) => {
+    for (let turn = 0; turn < count / 20; turn += 1) {
+      await (number % 2 === 0 ? first : second).acquire('channel', never)
+      times.push(performance.now())
+    }
+  })
+  await Promise.all(acquirers)
+  return times
+}
+
+test('two replicas together never exceed the rate in any second', async () => {
+  expect(peakPerSecond(await acquireFromBoth(120))).toBeLessThanOrEqual(50)
+})
+
+// A slot that comes late, because the machine is busy, is given up: that costs rate, and is right.
+test('two replicas together come close to the rate', { retry: 3 }, async () => {
+  const times = await acquireFromBoth(60)
+  const tookMs = Math.max(...times) - Math.min(...times)
+  expect(((times.length - 1) / tookMs) * 1000).toBeGreaterThanOrEqual(45)
+})
+
+test('a block stops everybody, also those who wait already', async () => {
+  const { database, first, second } = await createReplicas(10)
+  await first.acquire('channel', never)
+  const waiting = [first, second, first, second].map((limiter) => limiter.acquire('channel', never))
+  const outcomes = Promise.allSettled(waiting)
+  await blockChannel(database.prisma, 'channel', { pauseMs: 5000, firstPauseMs: 1, reason: 'too many' })
+  for (const outcome of await outcomes) {
+    expect(outcome.status === 'rejected' && outcome.reason).toBeInstanceOf(ChannelBlockedError)
+  }
+  const refused = second.acquire('channel', never)
+  await expect(refused).rejects.toThrow(/channel must not be asked for 5 s: too many/)
+  await expect(refused).rejects.toMatchObject({ retryable: true })
+  await first.acquire('other channel', never)
+})
+
+test('a wait ends at once when it is aborted', async () => {
+  const { first } = await createReplicas(0.1)
+  await first.acquire('channel', never)
+  const stopping = new AbortController()
+  const waiting = first.acquire('channel', stopping.signal)
+  setImmediate(() => stopping.abort())
+  await expect(waiting).rejects.toMatchObject({ name: 'AbortError' })
+  await expect(first.acquire('channel', stopping.signal)).rejects.toMatchObject({ name: 'AbortError' })
+})
+
+test('the slot is the moment of the request by the clock of the database', async () => {
+  const { database, first } = await createReplicas(10)
+  const now = async () =>
+    (await database.pool.query<{ now: Date }>('SELECT clock_timestamp() AS now')).rows[0]?.now
+  const before = await now()
+  const at = await first.acquire('channel', never)
+  expect(Math.abs(at.getTime() - (before?.getTime() ?? 0))).toBeLessThan(1000)
+})
