@@ -128,13 +128,18 @@ export function loadConfig(
   env: NodeJS.ProcessEnv,
   { channels }: LoadConfigOptions = { channels: 'required' },
 ): Config {
-  const faults: string[] = []
-  const parsed = environment.safeParse(readVariables(env, faults))
+  const { given, faults } = readVariables(env)
+  const parsed = environment.safeParse(given)
   if (!parsed.success) {
     faults.push(...parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`))
   }
-  // Checked on the raw names so that this fault is reported together with the others.
-  faults.push(...channelFaults(env, channels))
+  // Apart from the schema, so that these faults are reported together with the others.
+  faults.push(
+    ...channelFaults(
+      (name) => name in given || faults.some((fault) => fault.startsWith(`${name}_FILE:`)),
+      channels,
+    ),
+  )
   if (faults.length > 0 || !parsed.success) {
     throw new ConfigError(`The configuration cannot be used:\n${faults.map((f) => `  ${f}`).join('\n')}`)
   }
@@ -156,36 +161,37 @@ export function loadConfig(
   })
 }
 
-/** An empty variable counts as absent: `docker compose` passes `NAME=` for what is not set. */
-function isGiven(env: NodeJS.ProcessEnv, name: string): boolean {
-  return Boolean(env[name]?.trim()) || Boolean(env[`${name}_FILE`]?.trim())
-}
-
-function readVariables(env: NodeJS.ProcessEnv, faults: string[]): Record<string, string> {
-  const values: Record<string, string> = {}
+/** What is given, directly or in a file. What is empty counts as absent: `docker compose` passes `NAME=`, or an empty file. */
+function readVariables(env: NodeJS.ProcessEnv): { given: Record<string, string>; faults: string[] } {
+  const given: Record<string, string> = {}
+  const faults: string[] = []
   for (const name of VARIABLES) {
     const value = env[name]?.trim()
-    if (value) values[name] = value
+    if (value) given[name] = value
   }
   for (const name of SECRET_VARIABLES) {
     const path = env[`${name}_FILE`]?.trim()
     if (!path) continue
-    if (values[name] !== undefined) {
+    if (name in given) {
       faults.push(`${name}_FILE: give either ${name} or ${name}_FILE, not both`)
       continue
     }
     try {
-      values[name] = readFileSync(path, 'utf8').trim()
+      const value = readFileSync(path, 'utf8').trim()
+      if (value) given[name] = value
     } catch (error) {
       faults.push(`${name}_FILE: cannot read ${path} (${codeOf(error)})`)
     }
   }
-  return values
+  return { given, faults }
 }
 
-function channelFaults(env: NodeJS.ProcessEnv, channels: LoadConfigOptions['channels']): string[] {
-  const single = ['KOMMO_CHANNEL_ID', 'KOMMO_CHANNEL_SECRET'].filter((name) => isGiven(env, name))
-  if (isGiven(env, 'KOMMO_CHANNELS')) {
+function channelFaults(
+  isGiven: (name: string) => boolean,
+  channels: LoadConfigOptions['channels'],
+): string[] {
+  const single = ['KOMMO_CHANNEL_ID', 'KOMMO_CHANNEL_SECRET'].filter(isGiven)
+  if (isGiven('KOMMO_CHANNELS')) {
     return single.map((name) => `${name}: give either KOMMO_CHANNELS or ${name}, not both`)
   }
   if (channels === 'optional' && single.length === 0) return []

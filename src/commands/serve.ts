@@ -8,15 +8,18 @@ const GRACE_MS = 10_000
 /** Runs the service until a signal ends it; a second signal ends it at once. */
 export async function serve(config: Config): Promise<void> {
   const log = createLogger(config.logLevel)
-  const service = await openService(config, log)
+  const opening = openService(config, log)
 
+  // Before anything is awaited: as process 1 of a container a signal without a handler would be ignored.
   closeWithGrace({ delay: GRACE_MS, logger: log }, async ({ signal, err }) => {
     if (err) log.fatal({ err }, 'an error that nobody handled ends the service')
     else log.info({ signal }, 'stopping')
-    await service[Symbol.asyncDispose]()
+    const service = await opening.catch(() => null)
+    await service?.[Symbol.asyncDispose]()
     log.info('stopped')
   })
 
+  const service = await opening
   const address = await service.app.listen({ host: config.host, port: config.port })
   log.info({ address, role: config.role, channels: config.channels.length }, 'listening')
 }

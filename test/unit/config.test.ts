@@ -119,6 +119,23 @@ test.each(SECRET_VARIABLES)('%s can come from a file', (name) => {
   expect(JSON.stringify(loadConfig(env))).toContain('from-a-file')
 })
 
+test('an empty file counts as absent', () => {
+  const empty = fileWith('\n')
+  expect(loadConfig({ ...CHANNEL, KOMMO_CHANNEL_SECRET_PREVIOUS_FILE: empty })).toEqual(loadConfig(CHANNEL))
+  expect(faultsOf({ KOMMO_CHANNEL_ID: CHANNEL.KOMMO_CHANNEL_ID, KOMMO_CHANNEL_SECRET_FILE: empty })).toMatch(
+    /KOMMO_CHANNEL_SECRET: is required/,
+  )
+})
+
+test('a file that cannot be read is one fault, not two', () => {
+  const message = faultsOf({
+    KOMMO_CHANNEL_ID: CHANNEL.KOMMO_CHANNEL_ID,
+    KOMMO_CHANNEL_SECRET_FILE: '/nowhere',
+  })
+  expect(message).toMatch(/KOMMO_CHANNEL_SECRET_FILE: cannot read/)
+  expect(message).not.toMatch(/is required/)
+})
+
 test('a secret given twice is refused', () => {
   expect(faultsOf({ ...CHANNEL, KOMMO_CHANNEL_SECRET_FILE: fileWith('x') })).toMatch(/not both/)
 })
