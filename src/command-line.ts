@@ -4,7 +4,8 @@ import { doctor } from './commands/doctor.ts'
 import { migrateDatabase } from './commands/migrate.ts'
 import { serve } from './commands/serve.ts'
 import { status } from './commands/status.ts'
-import { loadConfig } from './config.ts'
+import type { Output } from './commands/output.ts'
+import { type Config, loadConfig } from './config.ts'
 import { AppError, ConfigError, UsageError } from './errors.ts'
 import { createLogger } from './logger.ts'
 
@@ -35,7 +36,11 @@ function program(surroundings: Surroundings): Command {
     .configureOutput({ writeOut: (text) => stdout.write(text), writeErr: (text) => stderr.write(text) })
     .addHelpText('after', '\nExit codes: 0 done, 1 failed, 2 wrong usage or configuration.')
   // What a person asked for is on stdout; the log of how it went is not.
-  const quietLog = () => createLogger(env['LOG_LEVEL'] ?? 'warn', stderr)
+  const outputFor = (config: Config, options: { json?: true }): Output => ({
+    log: createLogger(env['LOG_LEVEL']?.trim() ? config.logLevel : 'warn', stderr),
+    out: stdout,
+    json: options.json ?? false,
+  })
   /** Commands that end by themselves say with a boolean whether all is well. */
   const conclude = (isWell: boolean) => {
     surroundings.exitCode = isWell ? 0 : 1
@@ -52,7 +57,7 @@ function program(surroundings: Surroundings): Command {
     .addOption(json)
     .action(async (options: { json?: true }) => {
       const config = loadConfig(env, { channels: 'optional' })
-      conclude(await migrateDatabase(config, { log: quietLog(), out: stdout, json: options.json ?? false }))
+      conclude(await migrateDatabase(config, outputFor(config, options)))
     })
 
   command
@@ -65,14 +70,7 @@ function program(surroundings: Surroundings): Command {
     .action(async (ids: string[], options: { all?: true; scope?: string; json?: true }) => {
       const config = loadConfig(env)
       const selection = { ids, all: options.all ?? false, scopeId: options.scope ?? null }
-      conclude(
-        await backfill(config, selection, {
-          log: quietLog(),
-          out: stdout,
-          progress: stderr,
-          json: options.json ?? false,
-        }),
-      )
+      conclude(await backfill(config, selection, { ...outputFor(config, options), progress: stderr }))
     })
 
   command
@@ -81,7 +79,7 @@ function program(surroundings: Surroundings): Command {
     .addOption(json)
     .action(async (options: { json?: true }) => {
       const config = loadConfig(env, { channels: 'optional' })
-      conclude(await status(config, { log: quietLog(), out: stdout, json: options.json ?? false }))
+      conclude(await status(config, outputFor(config, options)))
     })
 
   command
@@ -90,8 +88,8 @@ function program(surroundings: Surroundings): Command {
     .option('--scope <scope_id>', 'a scope to try the secret with, where no conversation is known yet')
     .addOption(json)
     .action(async (options: { scope?: string; json?: true }) => {
-      const output = { log: quietLog(), out: stdout, json: options.json ?? false }
-      conclude(await doctor(loadConfig(env), options.scope ?? null, output))
+      const config = loadConfig(env)
+      conclude(await doctor(config, options.scope ?? null, outputFor(config, options)))
     })
 
   return command

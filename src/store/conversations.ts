@@ -94,10 +94,14 @@ export async function nextDueInMs(db: Queryable): Promise<number | null> {
   return row?.ms ?? null
 }
 
-/** Whether a completed walk has seen the message: then everything older is stored. */
+/**
+ * Whether a completed walk has seen the message: then everything older is stored. One that was missing and is back
+ * proves nothing: others may be back behind it.
+ */
 export async function isKnownSince(db: Queryable, messageId: string, walk: Walk): Promise<boolean> {
   const rows = await db.$queryRaw<unknown[]>`
-    SELECT 1 FROM kommo.messages WHERE id = ${messageId} AND first_walk < ${walk.number}::int`
+    SELECT 1 FROM kommo.messages
+    WHERE id = ${messageId} AND first_walk < ${walk.number}::int AND missing_since IS NULL`
   return rows.length > 0
 }
 
@@ -124,10 +128,11 @@ export async function completeWalk(
   db: Queryable,
   { id, claimId }: ClaimedConversation,
   walk: Walk,
-  lastMessageAt: Date | null,
+  { lastMessageAt, reachedEnd }: { lastMessageAt: Date | null; reachedEnd: boolean },
 ): Promise<void> {
   const updated = await db.$executeRaw`
     UPDATE kommo.conversations SET
+      full_walk_at = CASE WHEN ${reachedEnd} THEN now() ELSE full_walk_at END,
       processed = ${walk.requested}, walks_completed = ${walk.number}::int, history_complete = true,
       walk_requested = NULL, walk_offset = NULL, walk_tail = '{}', synced_at = now(),
       last_message_at = GREATEST(last_message_at, ${lastMessageAt}::timestamptz),

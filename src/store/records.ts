@@ -98,6 +98,8 @@ const MERGE_MESSAGE = onConflict(
         'CASE WHEN excluded.observed_at >= m.observed_at THEN m.extra || excluded.extra ELSE excluded.extra || m.extra END',
     },
     { name: 'first_walk', merged: 'COALESCE(m.first_walk, excluded.first_walk)' },
+    // What a walk finds is not missing any more.
+    { name: 'missing_since', merged: 'CASE WHEN excluded.first_walk IS NULL THEN m.missing_since END' },
   ],
   // An unchanged message is not written again only to say when it was seen last.
   [stamp('m')],

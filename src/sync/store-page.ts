@@ -2,10 +2,18 @@ import type { ClaimedConversation, Walk } from '../domain/conversation.ts'
 import type { MappedRecord } from '../domain/message.ts'
 import { HISTORY_PAGE_SIZE } from '../kommo/client.ts'
 import { checkpointWalk, completeWalk, isKnownSince } from '../store/conversations.ts'
+import { type Stretch, markMissing } from '../store/missing-messages.ts'
 import type { Database } from '../store/prisma.ts'
 import { type StoredRecords, storeRecords, storeUnmappedRecords } from '../store/records.ts'
 import { recordKey } from './record-key.ts'
 import { type WalkStep, walkStep } from './walk-step.ts'
+
+export interface ObservedPage {
+  /** In Kommo's order: newest first. */
+  records: readonly MappedRecord[]
+  /** The moment of the request. */
+  observedAt: Date
+}
 
 export interface StoredPage {
   stored: StoredRecords
@@ -22,7 +30,7 @@ export async function storePage(
   { prisma }: Database,
   claim: ClaimedConversation,
   walk: Walk,
-  records: readonly MappedRecord[],
+  { records, observedAt }: ObservedPage,
   stepsBack: number,
 ): Promise<StoredPage> {
   const keys = records.map(recordKey)
@@ -39,12 +47,27 @@ export async function storePage(
     // A page that does not join is true, but proves nothing of what is older than it.
     const stored = await storeRecords(tx, records, step.kind === 'stepBack' ? null : walk.number)
     await storeUnmappedRecords(tx, claim.id, records)
+    if (step.kind !== 'stepBack') await markMissing(tx, claim.id, stretchOf(walk, step, records, observedAt))
 
     // The conversation's row comes last: webhooks wait for it, so it is held for as short as can be.
-    if (step.kind === 'finished') await completeWalk(tx, claim, walk, lastMessageAt)
+    if (step.kind === 'finished')
+      await completeWalk(tx, claim, walk, { lastMessageAt, reachedEnd: step.reachedEnd })
     else await checkpointWalk(tx, claim, { ...walk, offset: step.offset, tail: step.tail }, lastMessageAt)
     return { stored, step, hasNews: keys.some((key) => !walk.tail.includes(key)) }
   })
+}
+
+/** The part of the conversation that the page shows whole: what is stored there and not on the page is gone. */
+function stretchOf(walk: Walk, step: WalkStep, records: readonly MappedRecord[], observedAt: Date): Stretch {
+  const messages = records.flatMap((record) => (record.kind === 'mapped' ? [record.message] : []))
+  return {
+    observedAt,
+    ids: messages.map(({ id }) => id),
+    newestAt: messages[0]?.sentAt ?? null,
+    oldestAt: messages.at(-1)?.sentAt ?? null,
+    isHead: walk.offset === 0,
+    isEnd: step.kind === 'finished' && step.reachedEnd,
+  }
 }
 
 function newestSentAt(records: readonly MappedRecord[]): Date | null {

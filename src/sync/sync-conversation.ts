@@ -17,6 +17,13 @@ export interface SyncDependencies {
   log: Logger
 }
 
+export interface StopSignals {
+  /** Finish the page in hand and begin no other. */
+  stopping: AbortSignal
+  /** Let go of the page in hand too. */
+  cutOff: AbortSignal
+}
+
 /** Pages in a row that bring a walk no further: then the list cannot be paged now. */
 const MAX_DETOURS = 10
 
@@ -24,12 +31,11 @@ const MAX_DETOURS = 10
  * Reads a claimed conversation's history page by page until what is stored connects to it without a hole. Each page
  * is stored with its checkpoint before the next is asked for, so a walk resumes where it stopped.
  *
- * @param stopping looked at between pages: the page in hand is always finished
  */
 export async function syncConversation(
   claim: ClaimedConversation,
   { database, kommo, rateLimiter, metrics, log }: SyncDependencies,
-  stopping: AbortSignal,
+  { stopping, cutOff }: StopSignals,
 ): Promise<'finished' | 'stopped'> {
   const { id: conversationId, scopeId } = claim
   const { channelId } = parseScopeId(scopeId)
@@ -42,10 +48,16 @@ export async function syncConversation(
     const observedAt = await rateLimiter.acquire(channelId, stopping)
     const page = await countingAnswers(
       metrics,
-      kommo.getHistoryPage({ scopeId, conversationId, offset: walk.offset }),
+      kommo.getHistoryPage({ scopeId, conversationId, offset: walk.offset, signal: cutOff }),
     )
     const records = page.map((record) => mapHistoryRecord(record, { scopeId, conversationId, observedAt }))
-    const { stored, step, hasNews } = await storePage(database, claim, walk, records, stepsBack)
+    const { stored, step, hasNews } = await storePage(
+      database,
+      claim,
+      walk,
+      { records, observedAt },
+      stepsBack,
+    )
     countStored(metrics, 'history', stored)
     log.debug(
       { conversationId, offset: walk.offset, records: records.length, ...stored, step: step.kind },

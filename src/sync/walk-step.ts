@@ -16,7 +16,8 @@ export interface Page {
 }
 
 export type WalkStep =
-  | { kind: 'finished' }
+  /** `reachedEnd`: at the oldest message, and not at one that an earlier walk proves the rest of. */
+  | { kind: 'finished'; reachedEnd: boolean }
   | { kind: 'next'; offset: number; tail: readonly string[] }
   | { kind: 'stepBack'; offset: number; tail: readonly string[] }
 
@@ -34,6 +35,7 @@ export function walkStep(walk: Walk, page: Page, pageSize: number, stepsBack: nu
     const offset = stepsBack < MAX_STEPS_BACK ? Math.max(0, walk.offset - (pageSize - OVERLAP)) : 0
     return { kind: 'stepBack', offset, tail: walk.tail }
   }
-  if (!page.full || (page.reachesKnown && !walk.full)) return { kind: 'finished' }
+  if (!page.full) return { kind: 'finished', reachedEnd: true }
+  if (page.reachesKnown && !walk.full) return { kind: 'finished', reachedEnd: false }
   return { kind: 'next', offset: walk.offset + pageSize - OVERLAP, tail: page.keys }
 }

@@ -17,7 +17,7 @@ import { applyWebhooks } from './apply-webhooks.ts'
 import { MAX_ATTEMPTS, backoffMs } from './backoff.ts'
 import { startLoop } from './loop.ts'
 import { ChannelBlockedError } from './rate-limiter.ts'
-import { type SyncDependencies, syncConversation } from './sync-conversation.ts'
+import { type StopSignals, type SyncDependencies, syncConversation } from './sync-conversation.ts'
 
 export interface WorkerOptions extends SyncDependencies {
   retentionDays: number
@@ -33,6 +33,8 @@ export interface Worker {
 /** The floor under the notifications: what a lost one would have told is found this late. */
 const POLL_MS = 2000
 const MAINTENANCE_MS = 3_600_000
+/** A page that Kommo is slow to send is given up this long after the stop. */
+const FINISH_PAGE_MS = 4000
 /** A refused signature does not mend itself within seconds; a rate does. */
 const FIRST_PAUSE_MS = { refusedSignature: 30_000, other: 1000 }
 
@@ -42,6 +44,7 @@ export function startWorker({ concurrency = 8, retentionDays, ...dependencies }:
   const db = database.prisma
   const running = new Set<Promise<void>>()
   const stopping = new AbortController()
+  const cutOff = new AbortController()
 
   const webhooks = startLoop({
     name: 'webhooks',
@@ -82,7 +85,7 @@ export function startWorker({ concurrency = 8, retentionDays, ...dependencies }:
   })
 
   function start(claim: ClaimedConversation): void {
-    const job: Promise<void> = work(claim, dependencies, stopping.signal)
+    const job: Promise<void> = work(claim, dependencies, { stopping: stopping.signal, cutOff: cutOff.signal })
       .catch((error: unknown) => {
         log.error({ err: error, conversationId: claim.id }, 'a sync ended without a word; its lease runs out')
       })
@@ -96,9 +99,11 @@ export function startWorker({ concurrency = 8, retentionDays, ...dependencies }:
   return {
     async stop() {
       stopping.abort()
+      const patience = setTimeout(() => cutOff.abort(), FINISH_PAGE_MS)
       await listener.close()
       await Promise.all([webhooks.stop(), conversations.stop(), maintenance.stop()])
       await Promise.all(running)
+      clearTimeout(patience)
     },
   }
 }
@@ -106,18 +111,18 @@ export function startWorker({ concurrency = 8, retentionDays, ...dependencies }:
 async function work(
   claim: ClaimedConversation,
   dependencies: SyncDependencies,
-  stopping: AbortSignal,
+  stop: StopSignals,
 ): Promise<void> {
   const { database, metrics, log } = dependencies
   const db = database.prisma
   const { channelId } = parseScopeId(claim.scopeId)
   try {
-    const outcome = await syncConversation(claim, dependencies, stopping)
+    const outcome = await syncConversation(claim, dependencies, stop)
     metrics.syncs.inc({ outcome })
     if (outcome === 'stopped') await releaseConversation(db, claim, null)
     else await clearRefusals(db, channelId)
   } catch (error) {
-    if (stopping.aborted && isAbort(error)) return releaseConversation(db, claim, null)
+    if (stop.stopping.aborted && isAbort(error)) return releaseConversation(db, claim, null)
     if (error instanceof LeaseLostError) return log.warn({ conversationId: claim.id }, error.message)
     if (error instanceof ChannelBlockedError) return releaseConversation(db, claim, error.message)
     if (error instanceof KommoHttpError && (error.channelFault || error.retryAfterMs !== undefined)) {

@@ -69,7 +69,7 @@ export async function setUpSync({ requestsPerSecond = 1000 } = {}) {
     /** A sync that an operator called for, without a worker. */
     async read(conversation: Conversation, { full = false, stopping = never } = {}) {
       await call(conversation, full)
-      return syncConversation(await claim(), dependencies, stopping)
+      return syncConversation(await claim(), dependencies, { stopping, cutOff: never })
     },
     /** What the receiver does with a webhook. */
     receive: (webhook: SignedWebhook) => receiveWebhook(inbox, parseScopeId(webhook.scopeId), webhook.bytes),

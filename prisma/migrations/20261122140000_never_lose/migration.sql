@@ -75,7 +75,7 @@ CREATE TRIGGER "keep_revision" AFTER UPDATE OF "url" ON "kommo"."media"
 COMMENT ON COLUMN "kommo"."conversations"."read_again_at" IS
   'Sync job: when the history is read again without a webhook. NULL = not until a webhook comes.';
 COMMENT ON COLUMN "kommo"."conversations"."full_walk_at" IS
-  'When a history walk last went to the oldest message although newer ones were known. NULL = not since the first walk.';
+  'When a history walk last reached the oldest message itself, and not one that an earlier walk had seen. NULL = never.';
 COMMENT ON COLUMN "kommo"."messages"."missing_since" IS
   'When a history walk first no longer found this message where it belongs: it was probably deleted in Kommo. NULL = it is there.';
 COMMENT ON COLUMN "kommo"."webhook_events"."receipt_id" IS

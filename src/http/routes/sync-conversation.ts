@@ -1,6 +1,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import { z } from 'zod'
+import { isUsableId } from '../../kommo/storable.ts'
 import type { SyncCall } from '../../store/conversations.ts'
 import { handleNotFound } from '../error-handler.ts'
 import { sendProblem } from '../problem.ts'
@@ -13,7 +14,7 @@ export interface SyncConversationRouteOptions {
 }
 
 const bodySchema = z
-  .object({ scope_id: z.string().min(1).max(1024) })
+  .object({ scope_id: z.string().refine(isUsableId) })
   .partial()
   .nullish()
 
@@ -39,6 +40,9 @@ export async function syncConversationRoute(
       return sendProblem(reply, 400, 'Bad Request', 'The scope belongs to no channel of this service.')
     }
     const conversationId = request.params.id
+    if (!isUsableId(conversationId)) {
+      return sendProblem(reply, 400, 'Bad Request', 'The conversation id is not one that Kommo gives.')
+    }
     const called = await callForSync({ conversationId, scopeId, full: false })
     if (!called) {
       return sendProblem(

@@ -21,7 +21,10 @@ export async function webhookRoute(
   { channels, inbox, metrics }: WebhookRouteOptions,
 ): Promise<void> {
   await app.register(rawBody, { global: false, encoding: false, runFirst: true })
-  // Whatever the content type says, the raw bytes are what is signed and kept: nothing is parsed here.
+  // Whatever the content type says, even if it says nothing sensible, the raw bytes are what is signed and kept.
+  app.addHook('onRequest', async (request) => {
+    request.headers['content-type'] = 'application/octet-stream'
+  })
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
 

@@ -56,7 +56,7 @@ async function claim(): Promise<ClaimedConversation> {
 async function readHistory(claimed: ClaimedConversation, ...ids: string[]): Promise<void> {
   const records = ids.map((id) => recordSeen({ id, conversationId: claimed.id }))
   await storeRecords(database.prisma, records, claimed.walk.number)
-  await completeWalk(database.prisma, claimed, claimed.walk, at(0))
+  await completeWalk(database.prisma, claimed, claimed.walk, { lastMessageAt: at(0), reachedEnd: true })
 }
 
 describe('a call for a sync', () => {
@@ -207,7 +207,11 @@ describe('a lease', () => {
 
   test.each([
     ['checkpoint', (old: ClaimedConversation) => checkpointWalk(database.prisma, old, page, at(0))],
-    ['completion', (old: ClaimedConversation) => completeWalk(database.prisma, old, page, at(0))],
+    [
+      'completion',
+      (old: ClaimedConversation) =>
+        completeWalk(database.prisma, old, page, { lastMessageAt: at(0), reachedEnd: true }),
+    ],
   ])('that ran out and was taken makes a %s fail and write nothing', async (_write, write) => {
     await callOperator()
     const old = await claim()

@@ -45,7 +45,8 @@ test('status and backfill tell what is complete, behind, failing, dead and block
 
   for (const claim of await claimConversations(db, 4)) {
     expect(claim.walk.full).toBe(true)
-    if (claim.id === 'complete') await completeWalk(db, claim, claim.walk, null)
+    if (claim.id === 'complete')
+      await completeWalk(db, claim, claim.walk, { lastMessageAt: null, reachedEnd: true })
     if (claim.id === 'failing') await failConversation(db, claim, { message: 'no answer', retryInMs: 60_000 })
     if (claim.id === 'dead') await failConversation(db, claim, { message: 'gone', retryInMs: null })
   }

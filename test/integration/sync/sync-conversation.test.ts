@@ -188,7 +188,8 @@ test('a walk that was stopped goes on at its checkpoint, and asks for no stored 
     processed: 0n,
   })
   await sync.database.pool.query("UPDATE kommo.conversations SET run_after = now() - interval '1 s'")
-  await syncConversation(await sync.claim(), sync.dependencies, new AbortController().signal)
+  const never = new AbortController().signal
+  await syncConversation(await sync.claim(), sync.dependencies, { stopping: never, cutOff: never })
 
   expect(await sync.storedIds(conversation)).toEqual(existingIds(conversation))
   const offsets = sync.simulated.stats.recent().map(({ offset }) => Number(offset))

@@ -23,16 +23,19 @@ describe('one step', () => {
   })
 
   test('from a page that is not full is the last', () => {
-    expect(walkStep(walkAt(4, [...'abcde']), page('efg'), PAGE_SIZE, 0)).toEqual({ kind: 'finished' })
+    expect(walkStep(walkAt(4, [...'abcde']), page('efg'), PAGE_SIZE, 0)).toEqual({
+      kind: 'finished',
+      reachedEnd: true,
+    })
   })
 
   test('from an empty head is the last', () => {
-    expect(walkStep(walkAt(0, []), page(''), PAGE_SIZE, 0)).toEqual({ kind: 'finished' })
+    expect(walkStep(walkAt(0, []), page(''), PAGE_SIZE, 0)).toEqual({ kind: 'finished', reachedEnd: true })
   })
 
   test('from a page that reaches what is known is the last', () => {
     const reached = page('abcde', { reachesKnown: true })
-    expect(walkStep(walkAt(0, []), reached, PAGE_SIZE, 0)).toEqual({ kind: 'finished' })
+    expect(walkStep(walkAt(0, []), reached, PAGE_SIZE, 0)).toEqual({ kind: 'finished', reachedEnd: false })
   })
 
   test('of a full walk goes on behind what is known', () => {
