@@ -46,7 +46,9 @@ export async function claimConversations(db: Queryable, limit: number): Promise<
   const rows = await db.$queryRaw<ClaimedRow[]>`
     WITH due AS (
       SELECT id FROM kommo.conversations AS c
-      WHERE requested > processed AND dead_at IS NULL AND run_after <= now()
+      WHERE requested > processed AND dead_at IS NULL
+        -- Rounded as the column is: what was made due "now" half a millisecond ago is due.
+        AND run_after <= now()::timestamptz(3)
         AND NOT EXISTS (
           SELECT FROM kommo.rate_limits AS r
           WHERE r.channel_id = split_part(c.scope_id, '_', 1) AND r.blocked_until > now())
