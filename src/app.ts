@@ -1,12 +1,12 @@
 import fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify'
 import type { Logger } from 'pino'
 import type { Channel } from './domain/channel.ts'
-import type { InboxWebhook } from './domain/webhook.ts'
 import { handleError, handleNotFound } from './http/error-handler.ts'
 import { healthRoutes } from './http/routes/health.ts'
+import { type HintRouteOptions, hintsRoute } from './http/routes/hints.ts'
 import { syncConversationRoute } from './http/routes/sync-conversation.ts'
 import { webhookRoute } from './http/routes/webhook.ts'
-import type { GroupCommit } from './inbox/group-commit.ts'
+import type { Inbox } from './inbox/inbox.ts'
 import type { Metrics } from './metrics.ts'
 import type { SyncCall } from './store/conversations.ts'
 
@@ -18,14 +18,16 @@ export interface AppOptions {
   channels: readonly Channel[]
   adminToken: string | null
   /** `null` in a worker: it takes no webhooks. */
-  inbox: GroupCommit<InboxWebhook> | null
+  inbox: Pick<Inbox, 'add'> | null
+  /** Absent: there is no such door. */
+  hints?: HintRouteOptions
   missing(): Promise<string[]>
   callForSync(call: SyncCall): Promise<boolean>
 }
 
 /** Plugins and routes; never listens, never reads the environment. */
 export function buildApp(options: AppOptions): FastifyInstance {
-  const { log, metrics, channels, inbox } = options
+  const { log, metrics, channels, inbox, hints } = options
   const loggerInstance: FastifyBaseLogger = log.child({ component: 'http' })
   const app = fastify({
     loggerInstance,
@@ -43,6 +45,7 @@ export function buildApp(options: AppOptions): FastifyInstance {
 
   void app.register(healthRoutes, options)
   if (inbox !== null) void app.register(webhookRoute, { channels, inbox, metrics })
+  if (hints !== undefined) void app.register(hintsRoute, hints)
   void app.register(syncConversationRoute, {
     ...options,
     isKnownChannel: (scopeId) => channels.some(({ id }) => scopeId.toLowerCase().startsWith(`${id}_`)),

@@ -1,11 +1,14 @@
-import { Command, CommanderError, Option } from 'commander'
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { backfill } from './commands/backfill.ts'
 import { doctor } from './commands/doctor.ts'
 import { migrateDatabase } from './commands/migrate.ts'
+import type { Output } from './commands/output.ts'
+import { WEBHOOK_KINDS, replay } from './commands/replay.ts'
 import { serve } from './commands/serve.ts'
 import { status } from './commands/status.ts'
-import type { Output } from './commands/output.ts'
+import { verify } from './commands/verify.ts'
 import { type Config, loadConfig } from './config.ts'
+import type { WebhookKind } from './domain/webhook.ts'
 import { AppError, ConfigError, UsageError } from './errors.ts'
 import { createLogger } from './logger.ts'
 
@@ -74,6 +77,44 @@ function program(surroundings: Surroundings): Command {
     })
 
   command
+    .command('replay')
+    .description('work stored webhooks into the tables again; revive dead conversations')
+    .option('--id <id...>', 'webhooks by their id in kommo.webhook_events', parseEventIds)
+    .option('--since <time>', 'webhooks that arrived at this ISO time or later', parseTime)
+    .option('--until <time>', 'webhooks that arrived before this ISO time', parseTime)
+    .addOption(new Option('--kind <kind...>', 'webhooks of these kinds').choices(WEBHOOK_KINDS))
+    .option('--failed', 'only webhooks that have an error')
+    .option('--dead', 'conversations that were given up')
+    .option('--dry-run', 'only say how many')
+    .addOption(json)
+    .action(async (options: ReplayFlags) => {
+      const config = loadConfig(env)
+      const what = {
+        ids: options.id ?? [],
+        since: options.since ?? null,
+        until: options.until ?? null,
+        kinds: options.kind ?? [],
+        failedOnly: options.failed ?? false,
+        dead: options.dead ?? false,
+        dryRun: options.dryRun ?? false,
+      }
+      conclude(await replay(config, what, { ...outputFor(config, options), progress: stderr }))
+    })
+
+  command
+    .command('verify')
+    .description('compare conversations with Kommo, message by message, and change nothing')
+    .argument('[id...]', "conversation ids, Kommo's own (UUIDs)")
+    .option('--all', 'every conversation that is known')
+    .option('--sample <n>', 'with --all: so many of them, drawn at random', parseCount)
+    .addOption(json)
+    .action(async (ids: string[], options: { all?: true; sample?: number; json?: true }) => {
+      const config = loadConfig(env)
+      const selection = { ids, all: options.all ?? false, sample: options.sample ?? null }
+      conclude(await verify(config, selection, { ...outputFor(config, options), progress: stderr }))
+    })
+
+  command
     .command('status')
     .description('what is stored, what is behind, what fails and why')
     .addOption(json)
@@ -93,6 +134,37 @@ function program(surroundings: Surroundings): Command {
     })
 
   return command
+}
+
+interface ReplayFlags {
+  id?: bigint[]
+  since?: Date
+  until?: Date
+  kind?: WebhookKind[]
+  failed?: true
+  dead?: true
+  dryRun?: true
+  json?: true
+}
+
+/** Called for each id of a list, with what the ones before made. */
+function parseEventIds(text: string, before: bigint[] = []): bigint[] {
+  if (!/^\d{1,18}$/.test(text)) throw new InvalidArgumentError('It must be a number.')
+  return [...before, BigInt(text)]
+}
+
+/** Without a zone it would mean another moment on each machine. */
+const ISO_TIME = /^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d))?$/
+
+function parseTime(text: string): Date {
+  const time = new Date(ISO_TIME.test(text) ? text : Number.NaN)
+  if (!Number.isNaN(time.getTime())) return time
+  throw new InvalidArgumentError('It must be a time like 2026-11-22T14:00:00Z, or a day (UTC).')
+}
+
+function parseCount(text: string): number {
+  if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('It must be a whole number from 1.')
+  return Number(text)
 }
 
 function exitCodeOf(error: unknown): number {

@@ -1,6 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { z } from 'zod'
 import type { Channel } from './domain/channel.ts'
+import type { HintDoor } from './domain/hint.ts'
+import { parseScopeId } from './domain/scope.ts'
 import { ConfigError } from './errors.ts'
 
 export type Role = 'all' | 'receiver' | 'worker'
@@ -21,6 +23,8 @@ export interface Config {
   reconcileIntervalMs: number
   retentionDays: number
   adminToken: string | null
+  /** Where Kommo's general account webhook is taken as a hint; `[]`: nowhere. */
+  hintDoors: readonly HintDoor[]
   logLevel: string
 }
 
@@ -54,21 +58,40 @@ const wholeNumber = (minimum: number, maximum: number) =>
     .transform(Number)
     .refine((n) => n >= minimum && n <= maximum, `must be a whole number from ${minimum} to ${maximum}`)
 
-const channelList = z
-  .string()
-  .transform((text, context) => {
+const jsonLike = (example: string) =>
+  z.string().transform((text, context) => {
     try {
       return JSON.parse(text) as unknown
     } catch {
-      context.addIssue({ code: 'custom', message: 'must be JSON like [{"id":"…","secret":"…"}]' })
+      context.addIssue({ code: 'custom', message: `must be JSON like ${example}` })
       return z.NEVER
     }
   })
-  .pipe(
-    z
-      .array(z.strictObject({ id: channelId, secret, previousSecret: secret.optional() }))
-      .min(1, 'must name at least one channel'),
-  )
+
+const channelList = jsonLike('[{"id":"…","secret":"…"}]').pipe(
+  z
+    .array(z.strictObject({ id: channelId, secret, previousSecret: secret.optional() }))
+    .min(1, 'must name at least one channel'),
+)
+
+const hintDoor = z.strictObject({
+  scope_id: z
+    .string()
+    .regex(/^[\da-f-]{36}_[\da-f-]{36}$/i, 'must be a scope like CHANNEL_ACCOUNT (two UUIDs)')
+    .transform((id) => id.toLowerCase()),
+  // It is a part of the address that is given to Kommo.
+  token: z.string().regex(/^[\w.~-]{16,200}$/, 'must be 16 to 200 letters, digits or any of - . _ ~'),
+  origin: z.string().min(1, 'must not be empty').optional(),
+})
+
+const hintDoors = jsonLike('[{"scope_id":"…","token":"…"}]').pipe(
+  z
+    .array(hintDoor)
+    .refine(
+      (doors) => new Set(doors.map(({ token }) => token)).size === doors.length,
+      'must not have the same token twice',
+    ),
+)
 
 /** Variables that may also be given as `NAME_FILE`, a path, for Docker and Kubernetes secrets. */
 export const SECRET_VARIABLES = [
@@ -77,6 +100,7 @@ export const SECRET_VARIABLES = [
   'KOMMO_CHANNELS',
   'DATABASE_URL',
   'ADMIN_TOKEN',
+  'KOMMO_HINTS',
 ] as const
 
 const environment = z.object({
@@ -105,6 +129,7 @@ const environment = z.object({
   RECONCILE_INTERVAL: duration.prefault('1h'),
   RETENTION_DAYS: wholeNumber(1, 36_500).prefault('30'),
   ADMIN_TOKEN: z.string().min(16, 'must have at least 16 characters').optional(),
+  KOMMO_HINTS: hintDoors.optional(),
   LOG_LEVEL: z
     .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], {
       error: 'must be fatal, error, warn, info, debug, trace or silent',
@@ -140,6 +165,7 @@ export function loadConfig(
       channels,
     ),
   )
+  if (parsed.success && channels === 'required') faults.push(...hintFaults(parsed.data))
   if (faults.length > 0 || !parsed.success) {
     throw new ConfigError(`The configuration cannot be used:\n${faults.map((f) => `  ${f}`).join('\n')}`)
   }
@@ -157,6 +183,11 @@ export function loadConfig(
     reconcileIntervalMs: values.RECONCILE_INTERVAL,
     retentionDays: values.RETENTION_DAYS,
     adminToken: values.ADMIN_TOKEN ?? null,
+    hintDoors: (values.KOMMO_HINTS ?? []).map(({ scope_id: scopeId, token, origin = null }) => ({
+      scopeId,
+      token,
+      origin,
+    })),
     logLevel: values.LOG_LEVEL,
   })
 }
@@ -210,6 +241,16 @@ function channelsOf(values: z.infer<typeof environment>): Channel[] {
   const { KOMMO_CHANNEL_ID: id, KOMMO_CHANNEL_SECRET: text, KOMMO_CHANNEL_SECRET_PREVIOUS: previous } = values
   if (id === undefined || text === undefined) return []
   return [{ id, secret: text, previousSecret: previous ?? null }]
+}
+
+function hintFaults(values: z.infer<typeof environment>): string[] {
+  const known = channelsOf(values).map(({ id }) => id)
+  // Without a channel, that is the fault.
+  if (known.length === 0) return []
+  const isStray = (values.KOMMO_HINTS ?? []).some(
+    ({ scope_id: scopeId }) => !known.includes(parseScopeId(scopeId).channelId),
+  )
+  return isStray ? ['KOMMO_HINTS: names a scope whose channel is not configured'] : []
 }
 
 function codeOf(error: unknown): string {

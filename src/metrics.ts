@@ -39,6 +39,36 @@ export function createMetrics() {
       buckets: [1, 2, 5, 10, 20, 50, 100, 200],
       registers,
     }),
+    databaseAway: new Gauge({
+      name: 'kommo_sync_database_away',
+      help: '1 while webhooks are kept on disk because the database cannot take them',
+      registers,
+    }),
+    spoolWebhooks: new Gauge({
+      name: 'kommo_sync_spool_webhooks',
+      help: 'Webhooks on disk that the database does not have yet',
+      registers,
+    }),
+    spoolBytes: new Gauge({
+      name: 'kommo_sync_spool_bytes',
+      help: 'Bytes of the webhooks on disk',
+      registers,
+    }),
+    spoolOldest: new Gauge({
+      name: 'kommo_sync_spool_oldest_timestamp_seconds',
+      help: 'When the oldest webhook on disk arrived, in seconds since 1970; 0 when there is none',
+      registers,
+    }),
+    spooledWebhooks: new Counter({
+      name: 'kommo_sync_spooled_webhooks_total',
+      help: 'Webhooks that went to disk because the database could not take them',
+      registers,
+    }),
+    spoolCorrupt: new Counter({
+      name: 'kommo_sync_spool_corrupt_records_total',
+      help: 'Damaged stretches found on disk; the file is kept with the ending .corrupt',
+      registers,
+    }),
     historyRequests: new Counter({
       name: 'kommo_sync_history_requests_total',
       help: 'History requests to Kommo, by answer: ok, a status, unreachable or unreadable',
@@ -49,6 +79,11 @@ export function createMetrics() {
       name: 'kommo_sync_messages_total',
       help: 'Messages written, by source (webhook, history) and outcome (inserted, updated, unchanged)',
       labelNames: ['source', 'outcome'] as const,
+      registers,
+    }),
+    messagesRepaired: new Counter({
+      name: 'kommo_sync_messages_repaired_total',
+      help: 'Messages that a read without a webhook found: no webhook told of them',
       registers,
     }),
     syncs: new Counter({

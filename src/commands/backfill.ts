@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { parseScopeId } from '../domain/scope.ts'
+import { formatScopeId, parseScopeId } from '../domain/scope.ts'
 import type { Config } from '../config.ts'
 import { UsageError } from '../errors.ts'
-import { openDatabase, openWorker } from '../services.ts'
+import { openDatabase } from '../services/database.ts'
+import { openWorker } from '../services/worker.ts'
 import { callForAllHistories, onlyKnownScope, readBackfillProgress } from '../store/backfill.ts'
 import { callForSync } from '../store/conversations.ts'
 import { migrate } from '../store/migrate.ts'
@@ -62,9 +63,9 @@ export async function backfill(
 
 async function call(db: Queryable, { ids, all, scopeId }: Selection): Promise<number> {
   if (all) return callForAllHistories(db)
-  const scope = scopeId ?? (await onlyKnownScope(db))
+  const scope = scopeId === null ? await onlyKnownScope(db) : formatScopeId(parseScopeId(scopeId))
   for (const conversationId of ids) {
-    if (await callForSync(db, { conversationId, scopeId: scope, full: true })) continue
+    if (await callForSync(db, { conversationId, scopeId: scope, full: true, patient: false })) continue
     throw new UsageError(`conversation ${conversationId} is not known yet: add --scope CHANNEL_ACCOUNT`)
   }
   return new Set(ids).size

@@ -1,5 +1,5 @@
 import type { Config } from '../config.ts'
-import { openDatabase } from '../services.ts'
+import { openDatabase } from '../services/database.ts'
 import { migrate } from '../store/migrate.ts'
 import { type Output, printJson } from './output.ts'
 

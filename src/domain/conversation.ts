@@ -9,6 +9,8 @@ export interface ClaimedConversation {
   attempts: number
   /** Every open call came from a webhook whose message a completed walk has seen: there is nothing new to read. */
   answered: boolean
+  /** No open call came from a webhook: what is found new, no webhook told of. */
+  unannounced: boolean
   walk: Walk
 }
 

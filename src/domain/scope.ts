@@ -7,10 +7,14 @@ export interface Scope {
   accountId: string
 }
 
+/** The channel id comes in lower case, as the configuration has it: it is a UUID. */
 export function parseScopeId(scopeId: string): Scope {
   const underscore = scopeId.indexOf('_')
-  if (underscore === -1) return { channelId: scopeId, accountId: '' }
-  return { channelId: scopeId.slice(0, underscore), accountId: scopeId.slice(underscore + 1) }
+  if (underscore === -1) return { channelId: scopeId.toLowerCase(), accountId: '' }
+  return {
+    channelId: scopeId.slice(0, underscore).toLowerCase(),
+    accountId: scopeId.slice(underscore + 1),
+  }
 }
 
 export function formatScopeId({ channelId, accountId }: Scope): string {

@@ -3,6 +3,10 @@ export type WebhookKind = 'message' | 'typing' | 'reaction' | 'message_v1' | 'un
 
 /** A webhook with a good signature, as the inbox keeps it. */
 export interface InboxWebhook {
+  /** A UUID given on arrival: however often it is recorded, it is stored once. */
+  receiptId: string
+  /** When it arrived, where it has waited on disk since; `null` is now, by the database's clock. */
+  receivedAt: Date | null
   /** `null` when not even the account is usable. */
   scopeId: string | null
   kind: WebhookKind
@@ -20,7 +24,11 @@ export interface InboxWebhook {
  * Whether the webhook is a call to read its conversation again. Typing is not: the message that follows is, and
  * history requests are the cost that counts.
  */
-export function callsForSync({ scopeId, kind, conversationId }: InboxWebhook): boolean {
+export function callsForSync({
+  scopeId,
+  kind,
+  conversationId,
+}: Pick<InboxWebhook, 'scopeId' | 'kind' | 'conversationId'>): boolean {
   return scopeId !== null && conversationId !== null && kind !== 'typing'
 }
 

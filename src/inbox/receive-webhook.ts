@@ -3,7 +3,8 @@ import type { InboxWebhook, WebhookKind } from '../domain/webhook.ts'
 import { AppError } from '../errors.ts'
 import { classifyWebhook } from '../kommo/classify-webhook.ts'
 import { isUsableId } from '../kommo/storable.ts'
-import type { GroupCommit } from './group-commit.ts'
+import type { Inbox } from './inbox.ts'
+import { newReceiptId } from './receipt-id.ts'
 
 export interface Receipt {
   kind: WebhookKind
@@ -14,7 +15,7 @@ export interface Receipt {
 /** The one case in which a webhook is lost, because Kommo sends it once. */
 export class WebhookNotKeptError extends AppError {
   constructor(cause: unknown) {
-    super('A webhook could not be kept: Kommo does not send it again. Check the database', {
+    super('A webhook could not be kept: Kommo does not send it again. Check database and disk', {
       code: 'webhook_not_kept',
       retryable: true,
       cause,
@@ -32,15 +33,16 @@ const NO_ACCOUNT = 'Neither the address nor the body names an account that can b
  * @throws WebhookNotKeptError
  */
 export async function receiveWebhook(
-  inbox: GroupCommit<InboxWebhook>,
+  inbox: Pick<Inbox, 'add'>,
   { channelId, accountId: addressedAccount }: Scope,
   body: Uint8Array,
 ): Promise<Receipt> {
   const { accountId, ...classified } = classifyWebhook(body)
   const scopeId = formatScopeId({ channelId, accountId: accountId ?? addressedAccount })
+  const received = { receiptId: newReceiptId(Date.now()), receivedAt: null, body }
   const webhook: InboxWebhook = isUsableId(scopeId)
-    ? { ...classified, scopeId, body }
-    : { ...classified, scopeId: null, body, error: classified.error ?? NO_ACCOUNT }
+    ? { ...classified, ...received, scopeId }
+    : { ...classified, ...received, scopeId: null, error: classified.error ?? NO_ACCOUNT }
   try {
     await inbox.add(webhook)
   } catch (error) {

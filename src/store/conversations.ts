@@ -28,6 +28,7 @@ interface ClaimedRow {
   requested: bigint
   attempts: number
   answered: boolean
+  unannounced: boolean
   walksCompleted: number
   full: boolean
   walkRequested: bigint | null
@@ -36,22 +37,25 @@ interface ClaimedRow {
 }
 
 /**
- * Claims conversations that are due, oldest first, none that another worker holds or whose channel is blocked.
+ * Claims conversations of a channel that are due, oldest first, none that another worker holds, and none at all while the
+ * channel is blocked.
  *
  * `run_after` is the lease as well: a claimed conversation is not due before it ends. A call is answered already
  * when a completed walk has seen the message that its webhook brings, because that walk began after the message was
  * made; reactions to old messages, and calls without a webhook (operator, command line), never are.
  */
-export async function claimConversations(db: Queryable, limit: number): Promise<ClaimedConversation[]> {
+export async function claimConversations(
+  db: Queryable,
+  channelId: string,
+  limit: number,
+): Promise<ClaimedConversation[]> {
   const rows = await db.$queryRaw<ClaimedRow[]>`
     WITH due AS (
-      SELECT id FROM kommo.conversations AS c
-      WHERE requested > processed AND dead_at IS NULL
+      SELECT id FROM kommo.conversations
+      WHERE split_part(scope_id, '_', 1) = ${channelId} AND requested > processed AND dead_at IS NULL
         -- Rounded as the column is: what was made due "now" half a millisecond ago is due.
         AND run_after <= now()::timestamptz(3)
-        AND NOT EXISTS (
-          SELECT FROM kommo.rate_limits AS r
-          WHERE r.channel_id = split_part(c.scope_id, '_', 1) AND r.blocked_until > now())
+        AND NOT EXISTS (SELECT FROM kommo.rate_limits WHERE channel_id = ${channelId} AND blocked_until > now())
       ORDER BY run_after LIMIT ${limit}::int FOR UPDATE SKIP LOCKED
     ), claimed AS (
       UPDATE kommo.conversations AS c
@@ -67,7 +71,12 @@ export async function claimConversations(db: Queryable, limit: number): Promise<
         SELECT count(*) FROM kommo.webhook_events AS e JOIN kommo.messages AS m ON m.id = e.message_id
         WHERE e.conversation_id = claimed.id AND e.sync_request > claimed.processed
           AND e.sync_request <= claimed.requested AND e.kind = 'message' AND m.first_walk <= claimed.walks_completed
-      ) AS answered
+      ) AS answered,
+      NOT EXISTS (
+        SELECT FROM kommo.webhook_events AS e
+        WHERE e.conversation_id = claimed.id AND e.sync_request > claimed.processed
+          AND e.sync_request <= claimed.requested
+      ) AS unannounced
     FROM claimed`
   return rows.map((row) => ({
     id: row.id,
@@ -76,6 +85,7 @@ export async function claimConversations(db: Queryable, limit: number): Promise<
     requested: row.requested,
     attempts: row.attempts,
     answered: row.answered,
+    unannounced: row.unannounced,
     walk: {
       number: row.walksCompleted + 1,
       requested: row.walkRequested ?? row.requested,
@@ -86,13 +96,13 @@ export async function claimConversations(db: Queryable, limit: number): Promise<
   }))
 }
 
-/** Milliseconds until the next conversation can be claimed; `null` when none waits. */
-export async function nextDueInMs(db: Queryable): Promise<number | null> {
+/** Milliseconds until the channel's next conversation can be claimed; `null` when none waits. */
+export async function nextDueInMs(db: Queryable, channelId: string): Promise<number | null> {
   const [row] = await db.$queryRaw<{ ms: number | null }[]>`
-    SELECT (extract(epoch FROM min(GREATEST(c.run_after, r.blocked_until)) - now()) * 1000)::float8 AS ms
-    FROM kommo.conversations AS c
-    LEFT JOIN kommo.rate_limits AS r ON r.channel_id = split_part(c.scope_id, '_', 1)
-    WHERE requested > processed AND dead_at IS NULL`
+    SELECT (extract(epoch FROM GREATEST(min(c.run_after), max(r.blocked_until)) - now()) * 1000)::float8 AS ms
+    FROM kommo.conversations AS c LEFT JOIN kommo.rate_limits AS r ON r.channel_id = ${channelId}
+    WHERE split_part(c.scope_id, '_', 1) = ${channelId} AND requested > processed AND dead_at IS NULL
+    HAVING count(*) > 0`
   return row?.ms ?? null
 }
 
@@ -136,7 +146,7 @@ export async function completeWalk(
     UPDATE kommo.conversations SET
       full_walk_at = CASE WHEN ${reachedEnd} THEN now() ELSE full_walk_at END,
       processed = ${walk.requested}, walks_completed = ${walk.number}::int, history_complete = true,
-      walk_requested = NULL, walk_offset = NULL, walk_tail = '{}', synced_at = now(),
+      walk_requested = NULL, walk_offset = NULL, walk_tail = '{}', synced_at = now(), read_again_at = NULL,
       last_message_at = GREATEST(last_message_at, ${lastMessageAt}::timestamptz),
       claim_id = NULL, attempts = 0, last_error = NULL,
       run_after = now() + ${READ_INTERVAL_MS}::int * interval '1 ms', updated_at = now()
@@ -189,6 +199,8 @@ export interface SyncCall {
   scopeId: string | null
   /** Walk to the oldest message even where everything is known. */
   full: boolean
+  /** Share the reads that are due anyway, once a second, however often somebody calls; else read at once. */
+  patient: boolean
 }
 
 /**
@@ -197,7 +209,7 @@ export interface SyncCall {
  */
 export async function callForSync(
   db: Queryable,
-  { conversationId, scopeId, full }: SyncCall,
+  { conversationId, scopeId, full, patient }: SyncCall,
 ): Promise<boolean> {
   const updated = await db.$executeRaw`
     WITH called AS (
@@ -210,7 +222,12 @@ export async function callForSync(
       ON CONFLICT (id) DO UPDATE SET
         requested = c.requested + 1,
         full_walk_request = CASE WHEN ${full} THEN c.requested + 1 ELSE c.full_walk_request END,
-        run_after = CASE WHEN c.claim_id IS NULL THEN now() ELSE c.run_after END,
+        run_after = CASE
+          WHEN c.claim_id IS NOT NULL THEN c.run_after
+          WHEN NOT ${patient} THEN now()
+          WHEN c.attempts > 0 OR c.dead_at IS NOT NULL
+            THEN GREATEST(now(), c.updated_at + ${READ_INTERVAL_MS}::int * interval '1 ms')
+          ELSE GREATEST(now(), c.run_after) END,
         attempts = 0, dead_at = NULL, updated_at = now()
       RETURNING pg_notify('kommo_sync', '')
     ) SELECT FROM called`

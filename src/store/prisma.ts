@@ -13,6 +13,9 @@ const CONNECT_TIMEOUT_MS = 5_000
 /** Our statements take milliseconds. One that hangs must not hold locks and a connection for ever. */
 const STATEMENT_TIMEOUT_MS = 60_000
 
+/** The server ends a slow statement itself; after this long without its word, it or the way to it is gone. */
+const SILENCE_MS = 1000
+
 const IDLE_TIMEOUT_MS = 30_000
 
 /** Names stay with each connection until it ends, and Prisma makes a new text for every length of a list. */
@@ -46,6 +49,8 @@ export function createDatabase(
     idleTimeoutMillis: IDLE_TIMEOUT_MS,
     connectionTimeoutMillis: Math.min(CONNECT_TIMEOUT_MS, timeoutMs),
     statement_timeout: timeoutMs,
+    // Without it a connection to a host that is gone is held for a quarter of an hour: as long as the system tries.
+    query_timeout: timeoutMs + SILENCE_MS,
     idle_in_transaction_session_timeout: timeoutMs,
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,

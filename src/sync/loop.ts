@@ -16,6 +16,9 @@ export interface LoopOptions {
   round(stopping: AbortSignal): Promise<number>
 }
 
+/** A database that is back should not be kept waiting. */
+const LONGEST_PAUSE_MS = 5000
+
 /** Runs rounds of work one after another until it is stopped; a round that fails is tried again, later and later. */
 export function startLoop({ name, log, round }: LoopOptions): Loop {
   const stopping = new AbortController()
@@ -39,7 +42,7 @@ export function startLoop({ name, log, round }: LoopOptions): Loop {
       return waitMs
     } catch (error) {
       failures += 1
-      const waitMs = Math.min(backoffMs(failures, Math.random()), 30_000)
+      const waitMs = Math.min(backoffMs(failures, Math.random()), LONGEST_PAUSE_MS)
       log.error({ err: error, loop: name, failures, retryInMs: Math.round(waitMs) }, 'a round failed')
       return waitMs
     }

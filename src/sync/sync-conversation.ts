@@ -59,6 +59,7 @@ export async function syncConversation(
       stepsBack,
     )
     countStored(metrics, 'history', stored)
+    if (claim.unannounced && walk.number > 1) metrics.messagesRepaired.inc(stored.inserted)
     log.debug(
       { conversationId, offset: walk.offset, records: records.length, ...stored, step: step.kind },
       'page stored',

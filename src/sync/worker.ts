@@ -15,13 +15,18 @@ import { blockChannel, clearRefusals } from '../store/rate-limits.ts'
 import { deleteOldWebhookEvents } from '../store/webhook-events.ts'
 import { applyWebhooks } from './apply-webhooks.ts'
 import { MAX_ATTEMPTS, backoffMs } from './backoff.ts'
-import { startLoop } from './loop.ts'
+import { type Loop, startLoop } from './loop.ts'
 import { ChannelBlockedError } from './rate-limiter.ts'
 import { type StopSignals, type SyncDependencies, syncConversation } from './sync-conversation.ts'
 
 export interface WorkerOptions extends SyncDependencies {
+  /** Conversations of other channels are left to those who know their secrets. */
+  channelIds: readonly string[]
   retentionDays: number
-  /** Conversations read at the same time by this process. The rate, not this, bounds the requests. */
+  /**
+   * Conversations of one channel read at the same time by this process: no channel takes another's places, and long
+   * walks leave places for short ones. The rate, not this, bounds the requests.
+   */
   concurrency?: number
 }
 
@@ -39,10 +44,14 @@ const FINISH_PAGE_MS = 4000
 const FIRST_PAUSE_MS = { refusedSignature: 30_000, other: 1000 }
 
 /** Keeps conversations synced: applies waiting webhooks, claims what is due, deletes what is past its retention. */
-export function startWorker({ concurrency = 8, retentionDays, ...dependencies }: WorkerOptions): Worker {
+export function startWorker({
+  channelIds,
+  concurrency = 8,
+  retentionDays,
+  ...dependencies
+}: WorkerOptions): Worker {
   const { database, log } = dependencies
   const db = database.prisma
-  const running = new Set<Promise<void>>()
   const stopping = new AbortController()
   const cutOff = new AbortController()
 
@@ -52,23 +61,7 @@ export function startWorker({ concurrency = 8, retentionDays, ...dependencies }:
     round: async () => ((await applyWebhooks(dependencies)) ? 0 : jittered(POLL_MS)),
   })
 
-  const conversations = startLoop({
-    name: 'conversations',
-    log,
-    async round() {
-      const free = concurrency - running.size
-      if (free === 0) return POLL_MS
-      const claims = await claimConversations(db, free)
-      await completeAnswered(
-        db,
-        claims.filter(({ answered }) => answered),
-      )
-      for (const claim of claims.filter(({ answered }) => !answered)) start(claim)
-      if (claims.length === free) return 0
-      const dueInMs = await nextDueInMs(db)
-      return Math.max(1, Math.min(dueInMs ?? POLL_MS, jittered(POLL_MS)))
-    },
-  })
+  const channels = channelIds.map((channelId) => startChannel(channelId))
 
   const maintenance = startLoop({
     name: 'maintenance',
@@ -81,19 +74,48 @@ export function startWorker({ concurrency = 8, retentionDays, ...dependencies }:
 
   const listener = listen(database.url, log, () => {
     webhooks.wake()
-    conversations.wake()
+    for (const { loop } of channels) loop.wake()
   })
 
-  function start(claim: ClaimedConversation): void {
-    const job: Promise<void> = work(claim, dependencies, { stopping: stopping.signal, cutOff: cutOff.signal })
-      .catch((error: unknown) => {
-        log.error({ err: error, conversationId: claim.id }, 'a sync ended without a word; its lease runs out')
+  function startChannel(channelId: string): { loop: Loop; running: Set<Promise<void>> } {
+    const running = new Set<Promise<void>>()
+    const loop = startLoop({
+      name: `conversations of ${channelId}`,
+      log,
+      async round() {
+        const free = concurrency - running.size
+        if (free === 0) return POLL_MS
+        const claims = await claimConversations(db, channelId, free)
+        await completeAnswered(
+          db,
+          claims.filter(({ answered }) => answered),
+        )
+        for (const claim of claims.filter(({ answered }) => !answered)) start(claim)
+        if (claims.length === free) return 0
+        const dueInMs = await nextDueInMs(db, channelId)
+        return Math.max(1, Math.min(dueInMs ?? POLL_MS, jittered(POLL_MS)))
+      },
+    })
+
+    function start(claim: ClaimedConversation): void {
+      const job: Promise<void> = work(claim, dependencies, {
+        stopping: stopping.signal,
+        cutOff: cutOff.signal,
       })
-      .finally(() => {
-        running.delete(job)
-        conversations.wake()
-      })
-    running.add(job)
+        .catch((error: unknown) => {
+          log.error(
+            { err: error, conversationId: claim.id },
+            'a sync ended without a word; its lease runs out',
+          )
+        })
+        .finally(() => {
+          running.delete(job)
+          loop.wake()
+        })
+      running.add(job)
+    }
+
+    return { loop, running }
   }
 
   return {
@@ -101,8 +123,8 @@ export function startWorker({ concurrency = 8, retentionDays, ...dependencies }:
       stopping.abort()
       const patience = setTimeout(() => cutOff.abort(), FINISH_PAGE_MS)
       await listener.close()
-      await Promise.all([webhooks.stop(), conversations.stop(), maintenance.stop()])
-      await Promise.all(running)
+      await Promise.all([webhooks.stop(), maintenance.stop(), ...channels.map(({ loop }) => loop.stop())])
+      await Promise.all(channels.flatMap(({ running }) => [...running]))
       clearTimeout(patience)
     },
   }

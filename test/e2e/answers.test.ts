@@ -387,7 +387,7 @@ describe('POST /conversations/:id/sync', () => {
           [conversation.id],
         )
         expect(rows).toEqual([{ n: conversation.size }])
-      })
+      }, 20_000)
     await stored()
 
     conversation.clientWrites('Told by no webhook')

@@ -1,5 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { stripVTControlCharacters } from 'node:util'
 import { vi } from 'vitest'
@@ -28,10 +32,12 @@ export interface RunningService extends AsyncDisposable {
   stop(signal?: NodeJS.Signals): Promise<Exit>
 }
 
-/** Whatever happens to a test, no child outlives its file. */
+/** Whatever happens to a test, no child and no folder outlives its file. */
 const children = new Set<ChildProcess>()
+const folders = mkdtempSync(join(tmpdir(), 'kommo-sync-'))
 process.on('exit', () => {
   for (const child of children) child.kill('SIGKILL')
+  rmSync(folders, { recursive: true, force: true })
 })
 
 interface Started {
@@ -73,6 +79,8 @@ export async function startService(
   const { child, output, exited } = start(process.execPath, ['src/server.ts'], {
     HOST: '127.0.0.1',
     PORT: '0',
+    // Nobody else's spool.
+    DATA_DIR: join(folders, randomUUID()),
     ...env,
   })
   let ended: Exit | undefined

@@ -40,10 +40,15 @@ export async function setUpSync({ requestsPerSecond = 1000 } = {}) {
   })
   const workers: Worker[] = []
   const call = (conversation: Conversation, full = false) =>
-    callForSync(database.prisma, { conversationId: conversation.id, scopeId: conversation.scopeId, full })
+    callForSync(database.prisma, {
+      conversationId: conversation.id,
+      scopeId: conversation.scopeId,
+      full,
+      patient: false,
+    })
 
   async function claim(): Promise<ClaimedConversation> {
-    const [claimed] = await claimConversations(database.prisma, 1)
+    const [claimed] = await claimConversations(database.prisma, simulated.channelId, 1)
     if (claimed === undefined) throw new Error('nothing is due')
     return claimed
   }
@@ -62,7 +67,7 @@ export async function setUpSync({ requestsPerSecond = 1000 } = {}) {
     call,
     claim,
     startWorker() {
-      const worker = startWorker({ ...dependencies, retentionDays: 30 })
+      const worker = startWorker({ ...dependencies, channelIds: [simulated.channelId], retentionDays: 30 })
       workers.push(worker)
       return worker
     },

@@ -39,6 +39,7 @@ test('a channel id and a secret are enough', () => {
     reconcileIntervalMs: 3_600_000,
     retentionDays: 30,
     adminToken: null,
+    hintDoors: [],
     logLevel: 'info',
   })
 })
@@ -113,6 +114,12 @@ test.each(SECRET_VARIABLES)('%s can come from a file', (name) => {
     KOMMO_CHANNELS: '[{"id":"f62a0162-46a7-430e-b06c-0ef798d76a21","secret":"from-a-file"}]',
     DATABASE_URL: 'postgresql://from-a-file/db',
     ADMIN_TOKEN: 'from-a-file-and-long-enough',
+    KOMMO_HINTS: JSON.stringify([
+      {
+        scope_id: 'f62a0162-46a7-430e-b06c-0ef798d76a21_11111111-2222-4333-8444-555555555555',
+        token: 'from-a-file-and-long-enough',
+      },
+    ]),
   }
   const others = Object.entries(CHANNEL).filter(([other]) => name !== 'KOMMO_CHANNELS' && other !== name)
   const env = { ...Object.fromEntries(others), [`${name}_FILE`]: fileWith(`${values[name]}\n`) }

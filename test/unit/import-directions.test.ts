@@ -10,7 +10,7 @@ const FLOORS = [
   ['server.ts', 'cli.ts', 'demo'],
   ['command-line.ts'],
   ['commands'],
-  ['services.ts'],
+  ['services'],
   ['app.ts'],
   ['http'],
   ['inbox', 'sync'],
@@ -24,7 +24,7 @@ const ONLY = new Map<RegExp, string[]>([
   [/^(@prisma\/.*|prisma)$/, ['store']],
   [/^pg$/, ['store', 'embedded']],
   [/^undici$/, ['kommo']],
-  [/^fastify/, ['http', 'app.ts', 'services.ts']],
+  [/^fastify/, ['http', 'app.ts', 'services']],
 ])
 
 interface Import {

@@ -37,10 +37,20 @@ CREATE INDEX "message_revisions_message_id_idx" ON "kommo"."message_revisions"("
 CREATE INDEX "conversations_read_again_idx" ON "kommo"."conversations"("read_again_at") WHERE (requested = processed AND dead_at IS NULL);
 
 -- CreateIndex
+CREATE INDEX "messages_missing_idx" ON "kommo"."messages"("missing_since") WHERE (missing_since IS NOT NULL);
+
+-- CreateIndex
+CREATE INDEX "webhook_events_error_idx" ON "kommo"."webhook_events"("kind", "id") WHERE (error IS NOT NULL);
+
+-- CreateIndex
 CREATE UNIQUE INDEX "webhook_events_receipt_id_key" ON "kommo"."webhook_events"("receipt_id");
 
 -- AddForeignKey
 ALTER TABLE "kommo"."message_revisions" ADD CONSTRAINT "message_revisions_message_id_fkey" FOREIGN KEY ("message_id") REFERENCES "kommo"."messages"("id") ON DELETE CASCADE ON UPDATE NO ACTION;
+
+-- What is due, by channel: no channel's backlog is in the way of another's.
+DROP INDEX "kommo"."conversations_due_idx";
+CREATE INDEX "conversations_due_idx" ON "kommo"."conversations"(split_part(scope_id, '_', 1), "run_after") WHERE (requested > processed AND dead_at IS NULL);
 
 -- The wording before an edit is kept by the database itself: no writer can forget it, and two at once cannot miss it.
 CREATE FUNCTION "kommo"."keep_message_revision"() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -1,6 +1,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import { z } from 'zod'
+import { formatScopeId, parseScopeId } from '../../domain/scope.ts'
 import { isUsableId } from '../../kommo/storable.ts'
 import type { SyncCall } from '../../store/conversations.ts'
 import { handleNotFound } from '../error-handler.ts'
@@ -35,7 +36,7 @@ export async function syncConversationRoute(
     const body = bodySchema.safeParse(request.body)
     if (!body.success)
       return sendProblem(reply, 400, 'Bad Request', 'The body must be {"scope_id": "…"} or absent.')
-    const scopeId = body.data?.scope_id ?? null
+    const scopeId = body.data?.scope_id === undefined ? null : formatScopeId(parseScopeId(body.data.scope_id))
     if (scopeId !== null && !isKnownChannel(scopeId)) {
       return sendProblem(reply, 400, 'Bad Request', 'The scope belongs to no channel of this service.')
     }
@@ -43,7 +44,7 @@ export async function syncConversationRoute(
     if (!isUsableId(conversationId)) {
       return sendProblem(reply, 400, 'Bad Request', 'The conversation id is not one that Kommo gives.')
     }
-    const called = await callForSync({ conversationId, scopeId, full: false })
+    const called = await callForSync({ conversationId, scopeId, full: false, patient: true })
     if (!called) {
       return sendProblem(
         reply,

@@ -2,8 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import rawBody from 'fastify-raw-body'
 import type { Channel } from '../../domain/channel.ts'
 import { parseScopeId } from '../../domain/scope.ts'
-import type { InboxWebhook } from '../../domain/webhook.ts'
-import type { GroupCommit } from '../../inbox/group-commit.ts'
+import type { Inbox } from '../../inbox/inbox.ts'
 import { receiveWebhook } from '../../inbox/receive-webhook.ts'
 import type { Metrics } from '../../metrics.ts'
 import { sendProblem } from '../problem.ts'
@@ -11,7 +10,7 @@ import { verifyWebhook } from '../verify-webhook.ts'
 
 export interface WebhookRouteOptions {
   channels: readonly Channel[]
-  inbox: GroupCommit<InboxWebhook>
+  inbox: Pick<Inbox, 'add'>
   metrics: Metrics
 }
 

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { ClaimedConversation, Walk } from '../../../src/domain/conversation.ts'
+import { parseScopeId } from '../../../src/domain/scope.ts'
 import type { InboxWebhook } from '../../../src/domain/webhook.ts'
 import {
   LEASE_MS,
@@ -22,6 +23,7 @@ import { inboxWebhook } from '../../helpers/inbox.ts'
 import { SCOPE, at, recordSeen } from '../../helpers/sighting.ts'
 
 const ID = 'conversation-1'
+const CHANNEL = parseScopeId(SCOPE).channelId
 
 let database: TestDatabase
 
@@ -40,14 +42,14 @@ const record = (...webhooks: Partial<InboxWebhook>[]) =>
     webhooks.map((known) => inboxWebhook(known)),
   )
 const callOperator = (full = false) =>
-  callForSync(database.prisma, { conversationId: ID, scopeId: SCOPE, full })
+  callForSync(database.prisma, { conversationId: ID, scopeId: SCOPE, full, patient: false })
 
 /** The settle time, the read interval, a lease or a back-off is over. */
 const letTimePass = () =>
   database.pool.query("UPDATE kommo.conversations SET run_after = now() - interval '1 s'")
 
 async function claim(): Promise<ClaimedConversation> {
-  const [claimed] = await claimConversations(database.prisma, 1)
+  const [claimed] = await claimConversations(database.prisma, CHANNEL, 1)
   if (claimed === undefined) throw new Error('nothing is due')
   return claimed
 }
@@ -62,11 +64,11 @@ async function readHistory(claimed: ClaimedConversation, ...ids: string[]): Prom
 describe('a call for a sync', () => {
   test('of a new conversation is due after the settle time', async () => {
     await record({})
-    expect(await claimConversations(database.prisma, 5)).toEqual([])
-    const dueInMs = await nextDueInMs(database.prisma)
+    expect(await claimConversations(database.prisma, CHANNEL, 5)).toEqual([])
+    const dueInMs = await nextDueInMs(database.prisma, CHANNEL)
     expect(dueInMs).toBeGreaterThan(0)
     expect(dueInMs).toBeLessThanOrEqual(250)
-    await expect.poll(() => claimConversations(database.prisma, 5)).toHaveLength(1)
+    await expect.poll(() => claimConversations(database.prisma, CHANNEL, 5)).toHaveLength(1)
   })
 
   test('wakes an idle conversation, after the settle time', async () => {
@@ -75,7 +77,7 @@ describe('a call for a sync', () => {
     await readHistory(await claim())
     await letTimePass()
     await record({})
-    const dueInMs = await nextDueInMs(database.prisma)
+    const dueInMs = await nextDueInMs(database.prisma, CHANNEL)
     expect(dueInMs).toBeGreaterThan(100)
     expect(dueInMs).toBeLessThanOrEqual(250)
   })
@@ -105,11 +107,11 @@ describe('a call for a sync', () => {
     await failConversation(database.prisma, await claim(), { message: 'gone', retryInMs: null })
     expect((await row()).deadAt).not.toBeNull()
     await letTimePass()
-    expect(await claimConversations(database.prisma, 1)).toEqual([])
+    expect(await claimConversations(database.prisma, CHANNEL, 1)).toEqual([])
     await record({})
     expect(await row()).toMatchObject({ deadAt: null, attempts: 0 })
     await letTimePass()
-    expect(await claimConversations(database.prisma, 1)).toHaveLength(1)
+    expect(await claimConversations(database.prisma, CHANNEL, 1)).toHaveLength(1)
   })
 
   test('by an operator does not wait for a back-off', async () => {
@@ -117,11 +119,13 @@ describe('a call for a sync', () => {
     await letTimePass()
     await failConversation(database.prisma, await claim(), { message: 'no answer', retryInMs: 60_000 })
     await callOperator()
-    expect(await claimConversations(database.prisma, 1)).toMatchObject([{ attempts: 0, requested: 2n }])
+    expect(await claimConversations(database.prisma, CHANNEL, 1)).toMatchObject([
+      { attempts: 0, requested: 2n },
+    ])
   })
 
   test('by an operator for an unknown conversation needs a scope', async () => {
-    const call = { conversationId: ID, scopeId: null, full: false }
+    const call = { conversationId: ID, scopeId: null, full: false, patient: false }
     expect(await callForSync(database.prisma, call)).toBe(false)
     expect(await database.prisma.conversation.count()).toBe(0)
     expect(await callForSync(database.prisma, { ...call, scopeId: SCOPE })).toBe(true)
@@ -132,7 +136,12 @@ describe('a call for a sync', () => {
 
   test('by an operator does not move a known conversation into another scope', async () => {
     await callOperator()
-    await callForSync(database.prisma, { conversationId: ID, scopeId: 'other_scope', full: false })
+    await callForSync(database.prisma, {
+      conversationId: ID,
+      scopeId: 'other_scope',
+      full: false,
+      patient: false,
+    })
     expect((await row()).scopeId).toBe(SCOPE)
   })
 
@@ -155,10 +164,12 @@ describe('claiming', () => {
   test('gives a conversation to one of many claimers', async () => {
     await record(...Array.from({ length: 60 }, (_, number) => ({ conversationId: `c-${number}` })))
     await letTimePass()
-    const claims = await Promise.all(Array.from({ length: 30 }, () => claimConversations(database.prisma, 4)))
+    const claims = await Promise.all(
+      Array.from({ length: 30 }, () => claimConversations(database.prisma, CHANNEL, 4)),
+    )
     const ids = claims.flat().map(({ id }) => id)
     expect(new Set(ids).size).toBe(ids.length)
-    const rest = await claimConversations(database.prisma, 60)
+    const rest = await claimConversations(database.prisma, CHANNEL, 60)
     expect(ids.length + rest.length).toBe(60)
   })
 
@@ -166,17 +177,18 @@ describe('claiming', () => {
     await record({ conversationId: 'late' }, { conversationId: 'early' })
     await letTimePass()
     await database.pool.query("UPDATE kommo.conversations SET run_after = '2020-01-01' WHERE id = 'early'")
-    expect(await claimConversations(database.prisma, 1)).toMatchObject([{ id: 'early' }])
+    expect(await claimConversations(database.prisma, CHANNEL, 1)).toMatchObject([{ id: 'early' }])
   })
 
-  test('passes over the conversations of a blocked channel', async () => {
+  test('gives none of another channel, and none of a blocked one', async () => {
     await record({}, { conversationId: 'other', scopeId: 'free_account' })
     await letTimePass()
     const pause = { pauseMs: 60_000, firstPauseMs: 1, reason: 'refused' }
-    await blockChannel(database.prisma, SCOPE.slice(0, 36), pause)
-    expect(await claimConversations(database.prisma, 5)).toMatchObject([{ id: 'other' }])
+    await blockChannel(database.prisma, CHANNEL, pause)
+    expect(await claimConversations(database.prisma, CHANNEL, 5)).toEqual([])
+    expect(await claimConversations(database.prisma, 'free', 5)).toMatchObject([{ id: 'other' }])
     await database.pool.query('UPDATE kommo.rate_limits SET blocked_until = now()')
-    expect(await claimConversations(database.prisma, 5)).toMatchObject([{ id: ID }])
+    expect(await claimConversations(database.prisma, CHANNEL, 5)).toMatchObject([{ id: ID }])
   })
 
   test('a conversation of a blocked channel does not fall due before the block ends', async () => {
@@ -184,12 +196,12 @@ describe('claiming', () => {
     await letTimePass()
     const pause = { pauseMs: 60_000, firstPauseMs: 1, reason: 'refused' }
     await blockChannel(database.prisma, SCOPE.slice(0, 36), pause)
-    const dueInMs = await nextDueInMs(database.prisma)
+    const dueInMs = await nextDueInMs(database.prisma, CHANNEL)
     expect(dueInMs ?? Number.POSITIVE_INFINITY).toBeGreaterThan(50_000)
   })
 
   test('nothing falls due when nothing is called for', async () => {
-    expect(await nextDueInMs(database.prisma)).toBeNull()
+    expect(await nextDueInMs(database.prisma, CHANNEL)).toBeNull()
   })
 })
 
@@ -199,10 +211,10 @@ describe('a lease', () => {
   test('lasts a minute, and a checkpoint renews it', async () => {
     await callOperator()
     const claimed = await claim()
-    expect(await claimConversations(database.prisma, 1)).toEqual([])
+    expect(await claimConversations(database.prisma, CHANNEL, 1)).toEqual([])
     await database.pool.query("UPDATE kommo.conversations SET run_after = now() + interval '1 s'")
     await checkpointWalk(database.prisma, claimed, page, null)
-    expect(await nextDueInMs(database.prisma)).toBeGreaterThan(LEASE_MS - 5000)
+    expect(await nextDueInMs(database.prisma, CHANNEL)).toBeGreaterThan(LEASE_MS - 5000)
   })
 
   test.each([
@@ -246,7 +258,7 @@ describe('a lease', () => {
     await callOperator()
     await releaseConversation(database.prisma, await claim(), 'stopped')
     expect(await row()).toMatchObject({ claimId: null, attempts: 0, lastError: 'stopped' })
-    expect(await claimConversations(database.prisma, 1)).toHaveLength(1)
+    expect(await claimConversations(database.prisma, CHANNEL, 1)).toHaveLength(1)
   })
 })
 
@@ -259,7 +271,7 @@ describe('completion', () => {
     await readHistory(claimed)
     expect(await row()).toMatchObject({ requested: 3n, processed: 1n, historyComplete: true, claimId: null })
     await letTimePass()
-    expect(await claimConversations(database.prisma, 1)).toMatchObject([{ requested: 3n }])
+    expect(await claimConversations(database.prisma, CHANNEL, 1)).toMatchObject([{ requested: 3n }])
   })
 
   test('of a resumed walk answers only what was called for when it began', async () => {

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { parseScopeId } from '../../../src/domain/scope.ts'
 import {
   callForAllHistories,
   onlyKnownScope,
@@ -22,11 +23,15 @@ afterAll(() => database.drop())
 
 test('an empty database has nothing to tell', async () => {
   expect(await readStatus(database.prisma)).toEqual({
-    conversations: { total: 0, complete: 0, behind: 0, failing: 0, dead: 0 },
-    messages: { total: 0, withMedia: 0 },
+    conversations: { total: 0, complete: 0, behind: 0, failing: 0, dead: 0, oldestBehind: null },
+    messages: { total: 0, withMedia: 0, missing: 0, revisions: 0, estimated: [] },
     webhooks: [],
+    webhooksEstimated: false,
+    oldestWaiting: null,
     failing: [],
     channels: [],
+    replicas: [],
+    at: expect.any(Date),
   })
   expect(await onlyKnownScope(database.prisma)).toBeNull()
   expect(await readBackfillProgress(database.prisma, null)).toEqual({ open: 0, dead: [], walked: 0 })
@@ -43,7 +48,7 @@ test('status and backfill tell what is complete, behind, failing, dead and block
   expect(await callForAllHistories(db)).toBe(4)
   expect(await readBackfillProgress(db, null)).toMatchObject({ open: 4, dead: [] })
 
-  for (const claim of await claimConversations(db, 4)) {
+  for (const claim of await claimConversations(db, parseScopeId(SCOPE).channelId, 4)) {
     expect(claim.walk.full).toBe(true)
     if (claim.id === 'complete')
       await completeWalk(db, claim, claim.walk, { lastMessageAt: null, reachedEnd: true })
@@ -53,7 +58,7 @@ test('status and backfill tell what is complete, behind, failing, dead and block
   await blockChannel(db, 'channel', { pauseMs: 60_000, firstPauseMs: 1, reason: 'refused' })
 
   const status = await readStatus(db)
-  expect(status.conversations).toEqual({ total: 4, complete: 1, behind: 2, failing: 1, dead: 1 })
+  expect(status.conversations).toMatchObject({ total: 4, complete: 1, behind: 2, failing: 1, dead: 1 })
   expect(status.webhooks).toEqual([{ kind: 'message', total: 4, pending: 4, failed: 0 }])
   expect(status.failing.map(({ id }) => id).toSorted()).toEqual(['dead', 'failing'])
   expect(status.channels).toMatchObject([{ channelId: 'channel', reason: 'refused' }])

@@ -1,0 +1,86 @@
+import { createHash, timingSafeEqual } from 'node:crypto'
+import { performance } from 'node:perf_hooks'
+import type { FastifyInstance, FastifyReply } from 'fastify'
+import type { Hint, HintDoor } from '../../domain/hint.ts'
+import { parseHint } from '../../kommo/parse-hint.ts'
+import { handleNotFound } from '../error-handler.ts'
+import { sendProblem } from '../problem.ts'
+import { createRateLimit } from '../rate-limit.ts'
+
+export interface HintRouteOptions {
+  doors: readonly HintDoor[]
+  addHint(hint: Hint): void
+}
+
+/** A message of 20,000 letters that are not Latin has 120 KB in this encoding. */
+const BODY_LIMIT_BYTES = 256 * 1024
+
+/** Kommo disables a webhook after 100 bad answers within 2 h (documented), so only a flood is turned away. */
+const GOOD = { perSecond: 100, burst: 1000 }
+
+/** Wrong tokens from one address. Only those: behind a proxy Kommo has the address of whoever guesses. */
+const WRONG = { perSecond: 1 / 3, burst: 20 }
+
+/**
+ * Kommo's general account webhook. It is not signed, so it is only a hint which conversations to read again, and never
+ * data; the token in the address keeps strangers from spending our requests. Kommo waits 2 s: the answer is given
+ * before anything is written.
+ */
+export async function hintsRoute(app: FastifyInstance, { doors, addHint }: HintRouteOptions): Promise<void> {
+  const good = createRateLimit(GOOD)
+  const wrong = createRateLimit(WRONG)
+  const locks = doors.map((door) => ({ door, digest: digest(door.token) }))
+
+  /** Compares with every token, so that the time tells nothing. */
+  function doorFor(token: string): HintDoor | null {
+    const given = digest(token)
+    let opened: HintDoor | null = null
+    for (const lock of locks) if (timingSafeEqual(lock.digest, given)) opened = lock.door
+    return opened
+  }
+
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
+
+  app.addHook<{ Params: { token: string } }>('onRequest', async (request, reply) => {
+    // Whatever the content type says: what is no form names no chat.
+    request.headers['content-type'] = 'application/octet-stream'
+    // Before the body is read.
+    const isOpen = doorFor(request.params.token) !== null
+    const limit = isOpen ? good : wrong
+    const key = isOpen ? request.params.token : request.ip
+    if (!limit.take(key, performance.now())) return tooMany(reply)
+    if (!isOpen) return handleNotFound(request, reply)
+  })
+
+  app.post<{ Params: { token: string } }>(
+    '/hints/kommo/:token',
+    { bodyLimit: BODY_LIMIT_BYTES },
+    async (request) => {
+      const door = doorFor(request.params.token)
+      const chats = request.body instanceof Uint8Array ? parseHint(request.body) : []
+      if (door !== null) for (const hint of hintsOf(chats, door)) addHint(hint)
+      return { status: 'accepted' }
+    },
+  )
+}
+
+/** The webhook tells of every channel of the account; ours can read only the chats of its own (documented). */
+function hintsOf(chats: ReturnType<typeof parseHint>, { scopeId, origin: ours }: HintDoor): Hint[] {
+  return chats
+    .filter(({ origin }) => ours === null || origin === null || origin === ours)
+    .map(({ chatId, origin }) => ({
+      conversationId: chatId,
+      scopeId,
+      mayBeNew: ours !== null && origin === ours,
+    }))
+}
+
+function tooMany(reply: FastifyReply): FastifyReply {
+  reply.header('retry-after', '60')
+  return sendProblem(reply, 429, 'Too Many Requests', 'Send this again later.')
+}
+
+function digest(text: string): Buffer {
+  return createHash('sha256').update(text).digest()
+}

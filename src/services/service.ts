@@ -1,0 +1,94 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { FastifyInstance } from 'fastify'
+import type { Logger } from 'pino'
+import { buildApp } from '../app.ts'
+import type { Config } from '../config.ts'
+import { createMetrics } from '../metrics.ts'
+import { createAvailability } from '../store/availability.ts'
+import { callForSync } from '../store/conversations.ts'
+import { migrateInTheEnd } from '../store/migrate-in-the-end.ts'
+import { startHints } from '../sync/hints.ts'
+import { openBackground } from './background.ts'
+import { openDatabase } from './database.ts'
+import { openInbox } from './inbox.ts'
+
+/** Migrating in a database that hangs cannot be called off; the session ends with the process. */
+const MIGRATION_END_MS = 3000
+/** For the tables of a database that is there; webhooks should not wait longer for them. */
+const START_WAIT_MS = 5000
+
+export interface Service extends AsyncDisposable {
+  app: FastifyInstance
+}
+
+/**
+ * The whole service, not yet listening. Where the database is away it takes webhooks all the same, and the rest begins when
+ * the database is back. Disposing it stops in order: not ready, requests answered, the last commit, pages finished and
+ * claims given back, connections closed.
+ * @throws MigrationError where the tables cannot be brought up to date and waiting does not help.
+ */
+export async function openService(config: Config, log: Logger): Promise<Service> {
+  await using stack = new AsyncDisposableStack()
+  const { database } = stack.use(await openDatabase(config, log))
+  const metrics = createMetrics()
+
+  const stopping = new AbortController()
+  const delayed = Promise.withResolvers<boolean>()
+  const migrated = migrateInTheEnd(database.url, {
+    log,
+    signal: stopping.signal,
+    onDelay: () => delayed.resolve(false),
+  })
+  stack.defer(async () => {
+    stopping.abort()
+    await Promise.race([migrated.catch(() => {}), sleep(MIGRATION_END_MS, undefined, { ref: false })])
+  })
+  const inTime = sleep(START_WAIT_MS, false, { ref: false })
+  const isMigrated = await Promise.race([migrated.then(() => true), delayed.promise, inTime])
+  migrated.catch((error: unknown) => {
+    if (!stopping.signal.aborted)
+      log.fatal({ err: error }, 'nothing is synced: the tables are not up to date')
+  })
+
+  const background = migrated.then(
+    () => openBackground(config, database, log, metrics),
+    () => null,
+  )
+  stack.defer(async () => {
+    stopping.abort()
+    await (await background)?.[Symbol.asyncDispose]()
+  })
+
+  const inbox =
+    config.role === 'worker'
+      ? null
+      : stack.use(await openInbox(config, database.url, log, metrics, !isMigrated))
+  const hints =
+    config.role === 'worker' || config.hintDoors.length === 0 ? null : startHints({ database, log })
+  stack.defer(() => hints?.stop())
+  const availability = createAvailability(database.pool)
+
+  let draining = false
+  const app = buildApp({
+    log,
+    metrics,
+    channels: config.channels,
+    adminToken: config.adminToken,
+    inbox,
+    ...(hints === null ? {} : { hints: { doors: config.hintDoors, addHint: hints.add } }),
+    callForSync: (call) => callForSync(database.prisma, call),
+    async missing() {
+      if (draining) return ['draining']
+      const absent = await availability.missing()
+      return absent.length === 0 && inbox?.state === 'spool' ? ['database'] : absent
+    },
+  })
+  stack.defer(async () => {
+    draining = true
+    metrics.draining.set(1)
+    await app.close()
+  })
+
+  const opened = stack.move()
+  return { app, [Symbol.asyncDispose]: () => opened.disposeAsync() }
+}

@@ -1,0 +1,42 @@
+import type { Hint } from '../domain/hint.ts'
+import type { Queryable } from './queryable.ts'
+
+/** As for webhooks: what comes within it shares one read. */
+const SETTLE_MS = 250
+
+/**
+ * Calls for a sync of conversations, as their webhooks would: a call wakes an idle conversation and revives a dead
+ * one, but cancels neither a back-off nor the pause between two reads. A conversation of another scope is left alone,
+ * and one that is not known too, unless the hint says that it may be new. Sorted by key, so that two never deadlock.
+ *
+ * @param hints each conversation once
+ * @returns how many conversations were called for
+ */
+export async function callForHints(db: Queryable, hints: readonly Hint[]): Promise<number> {
+  const [row] = await db.$queryRaw<{ called: number }[]>`
+    WITH input AS (
+      SELECT * FROM unnest(
+        ${hints.map(({ conversationId }) => conversationId)}::text[], ${hints.map(({ scopeId }) => scopeId)}::text[],
+        ${hints.map(({ mayBeNew }) => mayBeNew)}::bool[]
+      ) AS t (id, scope_id, may_be_new)
+    ), called AS (
+      INSERT INTO kommo.conversations AS c (id, scope_id, requested, run_after)
+      SELECT id, scope_id, 1, now() + ${SETTLE_MS}::int * interval '1 ms'
+      FROM input WHERE may_be_new OR EXISTS (SELECT FROM kommo.conversations AS known WHERE known.id = input.id)
+      ORDER BY id
+      ON CONFLICT (id) DO UPDATE SET
+        requested = c.requested + 1,
+        run_after = CASE
+          WHEN c.dead_at IS NOT NULL THEN excluded.run_after
+          WHEN c.requested = c.processed THEN GREATEST(c.run_after, excluded.run_after)
+          ELSE c.run_after END,
+        attempts = CASE WHEN c.dead_at IS NULL THEN c.attempts ELSE 0 END,
+        dead_at = NULL,
+        updated_at = now()
+      WHERE c.scope_id = excluded.scope_id
+      RETURNING 1
+    )
+    SELECT count(*)::float8 AS called, CASE WHEN count(*) > 0 THEN pg_notify('kommo_sync', '')::text END AS notified
+    FROM called`
+  return row?.called ?? 0
+}
