@@ -63,6 +63,8 @@ const DEFAULT_TIMEOUT_MS = 15_000
 /** Fifty messages of the longest texts and keyboards are far below this. */
 const DEFAULT_MAX_BODY_BYTES = 16 * 1024 * 1024
 
+const KEEP_ALIVE_MS = 60_000
+
 /** Errors are a few hundred bytes; what is longer is a page of some proxy. */
 const MAX_ERROR_BODY_BYTES = 16 * 1024
 
@@ -79,6 +81,8 @@ export function createKommoClient({
 }: KommoClientOptions): KommoClient {
   const pool = new Pool(baseUrl, {
     connect: { timeout: timeoutMs },
+    // A handshake would make a request arrive late, and so closer to the next than the rate allows.
+    keepAliveTimeout: KEEP_ALIVE_MS,
     headersTimeout: timeoutMs,
     bodyTimeout: timeoutMs,
   })

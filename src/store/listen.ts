@@ -30,6 +30,13 @@ export function listen(databaseUrl: string, log: Logger, onNotification: () => v
     connecting.on('end', retryLater)
     try {
       await connecting.connect()
+      const { rows } = await connecting.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
+      if (rows[0]?.pid !== Reflect.get(connecting, 'processID')) {
+        log.info('a pooler shares the database connections, which cannot listen for notifications: polling')
+        closed = true
+        await connecting.end()
+        return
+      }
       await connecting.query('LISTEN kommo_sync')
       onNotification()
     } catch (error) {

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { PrismaPg } from '@prisma/adapter-pg'
-import { Pool } from 'pg'
+import { type ClientBase, Pool } from 'pg'
 import type { BaseLogger } from 'pino'
 import { PrismaClient } from './generated/client.ts'
 
@@ -41,24 +41,25 @@ export function createDatabase(
   databaseUrl: string,
   { maxConnections = 10, timeoutMs = STATEMENT_TIMEOUT_MS, log }: DatabaseOptions = {},
 ): Database {
+  const session = { isOwn: false }
   const pool = new Pool({
+    // oxlint-disable-next-line typescript/no-misused-promises -- the pool waits for it, its types do not say so
+    onConnect: (client) => prepareSession(client, timeoutMs, session),
     connectionString: databaseUrl,
     application_name: 'kommo-sync',
     max: maxConnections,
     min: Math.min(WARM_CONNECTIONS, maxConnections),
     idleTimeoutMillis: IDLE_TIMEOUT_MS,
     connectionTimeoutMillis: Math.min(CONNECT_TIMEOUT_MS, timeoutMs),
-    statement_timeout: timeoutMs,
     // Without it a connection to a host that is gone is held for a quarter of an hour: as long as the system tries.
     query_timeout: timeoutMs + SILENCE_MS,
-    idle_in_transaction_session_timeout: timeoutMs,
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,
   })
   // Without a listener an idle connection that is lost would end the process.
   pool.on('error', (error) => log?.warn({ err: error }, 'idle database connection lost'))
   const prisma = new PrismaClient({
-    adapter: new PrismaPg(pool, { statementNameGenerator: createStatementNames() }),
+    adapter: new PrismaPg(pool, { statementNameGenerator: createStatementNames(session) }),
   })
   return {
     url: databaseUrl,
@@ -71,10 +72,29 @@ export function createDatabase(
   }
 }
 
+interface Session {
+  /** False behind a pooler (PgBouncer in transaction mode), where each transaction may meet another session. */
+  isOwn: boolean
+}
+
+/**
+ * Sets the time limits, and finds out whether the session is ours alone: behind a pooler the process that answers is not
+ * the one that the connection was told of. There, limits would hit strangers and prepared statements would not be found.
+ */
+async function prepareSession(client: ClientBase, timeoutMs: number, session: Session): Promise<void> {
+  const { rows } = await client.query(
+    `SELECT set_config('statement_timeout', $2, false), set_config('idle_in_transaction_session_timeout', $2, false)
+     WHERE pg_backend_pid() = $1::int`,
+    [Reflect.get(client, 'processID'), String(timeoutMs)],
+  )
+  session.isOwn = rows.length === 1
+}
+
 /** One name for one SQL text, so that a connection parses and plans it once. Later texts stay unnamed: `''`. */
-function createStatementNames(): (query: { sql: string }) => string {
+function createStatementNames(session: Session): (query: { sql: string }) => string {
   const names = new Map<string, string>()
   return ({ sql }) => {
+    if (!session.isOwn) return ''
     const known = names.get(sql)
     if (known !== undefined) return known
     if (names.size >= MOST_NAMED_STATEMENTS) return ''

@@ -36,6 +36,13 @@ export async function reserveRequest(
   return { kind: 'slot', waitMs: Math.max(0, row.waitMs), at: row.slot }
 }
 
+/** The database's clock, in milliseconds since 1970. */
+export async function readClock(db: Queryable): Promise<number> {
+  const [row] = await db.$queryRaw<{ ms: number }[]>`
+    SELECT (extract(epoch FROM clock_timestamp()) * 1000)::float8 AS ms`
+  return row?.ms ?? 0
+}
+
 /** Milliseconds for which nobody may ask the channel; 0 when it is free. */
 export async function channelBlockedForMs(db: Queryable, channelId: string): Promise<number> {
   const [row] = await db.$queryRaw<{ ms: number | null }[]>`
