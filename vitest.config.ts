@@ -8,6 +8,8 @@ const project = (name: string, timeout: number, globalSetup: string[] = []) => (
     testTimeout: timeout,
     hookTimeout: timeout,
     globalSetup,
+    // Real processes, signals and clocks on whatever machine CI has: once more there, and never silently (vitest says so).
+    retry: name === 'e2e' && process.env['CI'] !== undefined ? 1 : 0,
   },
 })
 
