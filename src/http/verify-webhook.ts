@@ -17,7 +17,7 @@ export function verifyWebhook(
   signature: string | undefined,
 ): WebhookVerdict {
   if (signature === undefined || signature === '') return { kind: 'refused', reason: 'no_signature' }
-  const { channelId } = parseScopeId(scopeId.toLowerCase())
+  const { channelId } = parseScopeId(scopeId)
   const channel = channels.find(({ id }) => id === channelId)
   if (channel === undefined) return { kind: 'refused', reason: 'unknown_channel' }
   const verified = verifyWebhookSignature({ body, signature, channel })
