@@ -1,7 +1,7 @@
 import type { Config } from '../config.ts'
 import { AppError, UsageError } from '../errors.ts'
-import { createKommoClient } from '../kommo/client.ts'
 import { openDatabase } from '../services/database.ts'
+import { openHistory } from '../services/history.ts'
 import { pendingMigrations } from '../store/migrate.ts'
 import type { Queryable } from '../store/queryable.ts'
 import {
@@ -10,7 +10,6 @@ import {
   findConversations,
   readDatabaseTime,
 } from '../store/verify.ts'
-import { createRateLimiter } from '../sync/rate-limiter.ts'
 import {
   type Verification,
   type VerifyDependencies,
@@ -86,17 +85,12 @@ export async function verify(
 
   const db = database.prisma
   const conversations = await select(db, selection)
-  const kommo = createKommoClient({ baseUrl: config.kommoBaseUrl, channels: config.channels })
-  try {
-    const rateLimiter = createRateLimiter(db, config.requestsPerSecond)
-    const results = await verifyEach(conversations, { db, kommo, rateLimiter }, output)
-    const differing = results.filter(({ same }) => !same).length
-    if (output.json) printJson(output, { conversations: results.length, differing, results })
-    else output.out.write(layOut(results, differing))
-    return differing === 0
-  } finally {
-    await kommo.close()
-  }
+  await using opening = openHistory(config, db)
+  const results = await verifyEach(conversations, { db, history: opening.history }, output)
+  const differing = results.filter(({ same }) => !same).length
+  if (output.json) printJson(output, { conversations: results.length, differing, results })
+  else output.out.write(layOut(results, differing))
+  return differing === 0
 }
 
 async function select(db: Queryable, { ids, all, sample }: VerifySelection): Promise<KnownConversation[]> {

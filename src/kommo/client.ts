@@ -31,6 +31,8 @@ export interface HistoryPageRequest extends HistoryAddress {
   /** 1 to 50. */
   limit?: number
   signal?: AbortSignal
+  /** Called as the request's first byte is about to leave, connected and signed; what it throws ends the request. */
+  onLeave?: () => void
 }
 
 export interface ProbeAnswer {
@@ -43,7 +45,8 @@ export interface ProbeAnswer {
 export interface KommoClient {
   /**
    * One page of a conversation, newest record first (inferred); empty when there is nothing (more).
-   * @throws KommoHttpError, KommoUnreachableError, KommoPayloadError; the reason of `signal` once that is aborted
+   * @throws KommoHttpError, KommoUnreachableError, KommoPayloadError; the reason of `signal` once that is aborted;
+   * an AppError of `onLeave`
    */
   getHistoryPage(request: HistoryPageRequest): Promise<unknown[]>
   /**
@@ -92,7 +95,8 @@ export function createKommoClient({
   async function request(address: HistoryPageRequest, signal: AbortSignal): Promise<Dispatcher.ResponseData> {
     const path = historyPath(address)
     const limit = Math.min(Math.max(address.limit ?? HISTORY_PAGE_SIZE, 1), HISTORY_PAGE_SIZE)
-    return pool.request({
+    const dispatcher = address.onLeave === undefined ? pool : pool.compose(callOnLeave(address.onLeave))
+    return dispatcher.request({
       method: 'GET',
       path,
       query: { limit, offset: address.offset },
@@ -131,6 +135,21 @@ export function createKommoClient({
       await closing
     },
   }
+}
+
+function callOnLeave(onLeave: () => void): Dispatcher.DispatcherComposeInterceptor {
+  return (dispatch) => (options, handler) =>
+    dispatch(options, {
+      onRequestStart(controller, context) {
+        handler.onRequestStart?.(controller, context)
+        onLeave()
+      },
+      onRequestUpgrade: (...args) => handler.onRequestUpgrade?.(...args),
+      onResponseStart: (...args) => handler.onResponseStart?.(...args),
+      onResponseData: (...args) => handler.onResponseData?.(...args),
+      onResponseEnd: (...args) => handler.onResponseEnd?.(...args),
+      onResponseError: (...args) => handler.onResponseError?.(...args),
+    })
 }
 
 function historyPath({ scopeId, conversationId }: HistoryAddress): string {

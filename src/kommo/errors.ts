@@ -36,7 +36,7 @@ export class KommoHttpError extends AppError {
     })
     this.status = status
     this.errorType = errorType
-    this.channelFault = channelFault
+    this.channelFault = channelFault || retryAfterMs !== null
   }
 }
 

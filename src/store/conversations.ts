@@ -15,8 +15,8 @@ export class LeaseLostError extends AppError {
   }
 }
 
-/** How long a claim lasts without a stored page: longer than a page can take with its wait for the rate. */
-export const LEASE_MS = 60_000
+/** How long a claim lasts unless it is renewed: what a worker that died or hangs had in hand waits that long. */
+export const LEASE_MS = 15_000
 
 /** History is read at most this often for one conversation: many webhooks, one read. */
 const READ_INTERVAL_MS = 1000
@@ -135,6 +135,21 @@ export async function checkpointWalk(
   if (updated === 0) throw new LeaseLostError(id)
 }
 
+/** Keeps what this worker has in hand. A row that is being written just now is left to the next round. */
+export async function renewLeases(db: Queryable, claims: readonly ClaimedConversation[]): Promise<void> {
+  if (claims.length === 0) return
+  await db.$executeRaw`
+    WITH held AS (
+      SELECT c.id FROM kommo.conversations AS c
+      JOIN unnest(
+        ${claims.map(({ id }) => id)}::text[], ${claims.map(({ claimId }) => claimId)}::uuid[]
+      ) AS claim (id, claim_id) ON c.id = claim.id AND c.claim_id = claim.claim_id
+      ORDER BY c.id FOR UPDATE OF c SKIP LOCKED
+    )
+    UPDATE kommo.conversations AS c SET run_after = now() + ${LEASE_MS}::int * interval '1 ms'
+    FROM held WHERE c.id = held.id`
+}
+
 /** Ends the job: the walk reached what is known, or the oldest message, without a hole. */
 export async function completeWalk(
   db: Queryable,
@@ -179,18 +194,22 @@ export async function releaseConversation(
     WHERE id = ${id} AND claim_id = ${claimId}::uuid`
 }
 
-/** Puts a failed job off, or to rest: a dead conversation waits for a webhook or an operator. */
+/**
+ * Puts a failed job off, or to rest: a dead conversation waits for a webhook or an operator.
+ * @throws LeaseLostError
+ */
 export async function failConversation(
   db: Queryable,
   { id, claimId }: ClaimedConversation,
   { message, retryInMs }: { message: string; retryInMs: number | null },
 ): Promise<void> {
-  await db.$executeRaw`
+  const updated = await db.$executeRaw`
     UPDATE kommo.conversations SET
       claim_id = NULL, attempts = attempts + 1, last_error = ${message},
       dead_at = CASE WHEN ${retryInMs}::float8 IS NULL THEN now() END,
       run_after = now() + COALESCE(${retryInMs}::float8, 0) * interval '1 ms', updated_at = now()
     WHERE id = ${id} AND claim_id = ${claimId}::uuid`
+  if (updated === 0) throw new LeaseLostError(id)
 }
 
 export interface SyncCall {

@@ -13,6 +13,12 @@ const CONNECT_TIMEOUT_MS = 5_000
 /** Our statements take milliseconds. One that hangs must not hold locks and a connection for ever. */
 const STATEMENT_TIMEOUT_MS = 60_000
 
+/**
+ * Between the statements of a transaction we compute for milliseconds. A process that hangs there holds rows that others
+ * wait for: the server ends its transaction, before its leases run out.
+ */
+const IDLE_IN_TRANSACTION_MS = 10_000
+
 /** The server ends a slow statement itself; after this long without its word, it or the way to it is gone. */
 const SILENCE_MS = 1000
 
@@ -83,9 +89,9 @@ interface Session {
  */
 async function prepareSession(client: ClientBase, timeoutMs: number, session: Session): Promise<void> {
   const { rows } = await client.query(
-    `SELECT set_config('statement_timeout', $2, false), set_config('idle_in_transaction_session_timeout', $2, false)
+    `SELECT set_config('statement_timeout', $2, false), set_config('idle_in_transaction_session_timeout', $3, false)
      WHERE pg_backend_pid() = $1::int`,
-    [Reflect.get(client, 'processID'), String(timeoutMs)],
+    [Reflect.get(client, 'processID'), String(timeoutMs), String(IDLE_IN_TRANSACTION_MS)],
   )
   session.isOwn = rows.length === 1
 }

@@ -1,7 +1,8 @@
 import type { Queryable } from './queryable.ts'
 
 export type RateToken =
-  { kind: 'slot'; waitMs: number; at: Date } | { kind: 'blocked'; forMs: number; reason: string | null }
+  | { kind: 'slot'; waitMs: number; at: Date; refusals: number }
+  | { kind: 'blocked'; forMs: number; reason: string | null }
 
 /**
  * Reserves the next moment at which the channel may be asked, for all replicas together. Always reserves, never
@@ -16,7 +17,7 @@ export async function reserveRequest(
   spacingMs: number,
 ): Promise<RateToken> {
   const [row] = await db.$queryRaw<
-    { slot: Date; waitMs: number; blockedMs: number | null; reason: string | null }[]
+    { slot: Date; waitMs: number; blockedMs: number | null; reason: string | null; refusals: number }[]
   >`
     INSERT INTO kommo.rate_limits AS r (channel_id, next_request_at)
     VALUES (${channelId}, clock_timestamp() + ${spacingMs}::float8 * interval '1 ms')
@@ -27,13 +28,13 @@ export async function reserveRequest(
       next_request_at - ${spacingMs}::float8 * interval '1 ms' AS slot,
       (extract(epoch FROM next_request_at - clock_timestamp()) * 1000 - ${spacingMs}::float8)::float8 AS "waitMs",
       (extract(epoch FROM blocked_until - clock_timestamp()) * 1000)::float8 AS "blockedMs",
-      blocked_reason AS reason,
+      blocked_reason AS reason, refusals,
       set_config('synchronous_commit', 'off', true)`
   if (row === undefined) throw new Error('unreachable: the statement returns one row')
   if (row.blockedMs !== null && row.blockedMs > 0) {
     return { kind: 'blocked', forMs: row.blockedMs, reason: row.reason }
   }
-  return { kind: 'slot', waitMs: Math.max(0, row.waitMs), at: row.slot }
+  return { kind: 'slot', waitMs: Math.max(0, row.waitMs), at: row.slot, refusals: row.refusals }
 }
 
 /** The database's clock, in milliseconds since 1970. */

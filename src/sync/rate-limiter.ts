@@ -15,21 +15,44 @@ export class ChannelBlockedError extends AppError {
   }
 }
 
+/** The request was about to leave so late that it could meet the next ones within a second. It did not leave. */
+class TurnMissedError extends AppError {
+  constructor(channelId: string) {
+    super(`A request missed its turn at channel ${channelId}`, { code: 'turn_missed', retryable: true })
+  }
+}
+
+/** A request's place in the rate of its channel. */
+export interface Turn {
+  /** The moment of the request by the database's clock. */
+  at: Date
+  /** Refusals in a row, by all replicas, that the channel has not made good for yet. */
+  refusals: number
+  /**
+   * To be called as the request's first byte is about to leave, when it has been signed and its connection is there.
+   * What it throws must end the request, and come out of the function that `inTurn` called.
+   */
+  leave(): void
+}
+
 export interface RateLimiter {
   /**
-   * Waits for the channel's turn.
-   * @returns the moment of the request by the database's clock
-   * @throws ChannelBlockedError, or the signal's reason
+   * Waits for the channel's turn and calls `ask`; again with another turn if the request could not leave in time.
+   * @returns what `ask` returns
+   * @throws ChannelBlockedError, the signal's reason, or what `ask` throws
    */
-  acquire(channelId: string, signal: AbortSignal): Promise<Date>
+  inTurn<T>(channelId: string, signal: AbortSignal, ask: (turn: Turn) => Promise<T>): Promise<T>
 }
 
 /**
- * Slots are 6 % further apart than the rate asks for. Requests leave up to 30 ms late; without the margin, a late
- * one and a punctual one would meet within the second that Kommo counts.
+ * Turns are 6 % further apart than the rate asks for. Requests leave up to `PUNCTUAL_MS` late; without the margin, a
+ * late one and a punctual one would meet within the second that Kommo counts.
  */
 const SPACING_MARGIN = 1.06
-const LATEST_MS = 30
+const PUNCTUAL_MS = 20
+
+/** A request that could not be punctual (a slow handshake, a busy machine) gets more time, and more room after it. */
+const MOST_LATE_MS = 2000
 
 const WARM_UP_ANSWERS = 4
 
@@ -50,32 +73,51 @@ export function createRateLimiter(db: Queryable, requestsPerSecond: number): Rat
     }
   }
 
+  async function nextTurn(channelId: string, lateMs: number, signal: AbortSignal): Promise<Turn> {
+    signal.throwIfAborted()
+    const askedAt = performance.now()
+    const slot = await reserveRequest(db, channelId, spacingMs + lateMs - PUNCTUAL_MS)
+    if (slot.kind === 'blocked') throw new ChannelBlockedError(channelId, slot.forMs, slot.reason)
+    const databaseTime = slot.at.getTime() - slot.waitMs
+    clock.observe({ askedAt, answeredAt: performance.now(), databaseTime })
+    const slotAt = clock.toLocal(slot.at.getTime())
+
+    if (slot.waitMs > LOOK_AGAIN_MS) {
+      // Another replica may be refused while this one waits.
+      await sleepUntil(slotAt - LOOK_AGAIN_MS, signal)
+      const blockedMs = await channelBlockedForMs(db, channelId)
+      if (blockedMs > 0) throw new ChannelBlockedError(channelId, blockedMs, null)
+    }
+    await sleepUntil(slotAt, signal)
+    return {
+      at: slot.at,
+      refusals: slot.refusals,
+      leave() {
+        if (performance.now() - slotAt > lateMs) throw new TurnMissedError(channelId)
+      },
+    }
+  }
+
   return {
-    async acquire(channelId, signal) {
+    async inTurn(channelId, signal, ask) {
       warmedUp ??= warmUp().catch((error: unknown) => {
         warmedUp = null
         throw error
       })
       await warmedUp
-      for (;;) {
-        signal.throwIfAborted()
-        const askedAt = performance.now()
-        const token = await reserveRequest(db, channelId, spacingMs)
-        if (token.kind === 'blocked') throw new ChannelBlockedError(channelId, token.forMs, token.reason)
-        const databaseTime = token.at.getTime() - token.waitMs
-        clock.observe({ askedAt, answeredAt: performance.now(), databaseTime })
-        const slotAt = clock.toLocal(token.at.getTime())
-
-        if (token.waitMs > LOOK_AGAIN_MS) {
-          // Another replica may be refused while this one waits.
-          await sleep(slotAt - LOOK_AGAIN_MS - performance.now(), undefined, { signal })
-          const blockedMs = await channelBlockedForMs(db, channelId)
-          if (blockedMs > 0) throw new ChannelBlockedError(channelId, blockedMs, null)
+      for (let lateMs = PUNCTUAL_MS; ; lateMs = Math.min(lateMs * 2, MOST_LATE_MS)) {
+        try {
+          return await ask(await nextTurn(channelId, lateMs, signal))
+        } catch (error) {
+          if (!(error instanceof TurnMissedError)) throw error
         }
-        const waitMs = slotAt - performance.now()
-        if (waitMs > 0) await sleep(waitMs, undefined, { signal })
-        if (performance.now() - slotAt <= LATEST_MS) return token.at
       }
     },
   }
+}
+
+/** @param moment by `performance.now()` */
+async function sleepUntil(moment: number, signal: AbortSignal): Promise<void> {
+  const waitMs = moment - performance.now()
+  if (waitMs > 0) await sleep(waitMs, undefined, { signal })
 }

@@ -5,15 +5,9 @@ import { checkpointWalk, completeWalk, isKnownSince } from '../store/conversatio
 import { type Stretch, markMissing } from '../store/missing-messages.ts'
 import type { Database } from '../store/prisma.ts'
 import { type StoredRecords, storeRecords, storeUnmappedRecords } from '../store/records.ts'
+import type { ObservedPage } from './history-reader.ts'
 import { recordKey } from './record-key.ts'
 import { type WalkStep, walkStep } from './walk-step.ts'
-
-export interface ObservedPage {
-  /** In Kommo's order: newest first. */
-  records: readonly MappedRecord[]
-  /** The moment of the request. */
-  observedAt: Date
-}
 
 export interface StoredPage {
   stored: StoredRecords

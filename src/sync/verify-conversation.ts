@@ -2,13 +2,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Walk } from '../domain/conversation.ts'
 import { mergeMessages } from '../domain/merge.ts'
 import type { MappedRecord, Message } from '../domain/message.ts'
-import { parseScopeId } from '../domain/scope.ts'
 import { AppError } from '../errors.ts'
-import { HISTORY_PAGE_SIZE, type KommoClient } from '../kommo/client.ts'
-import { KommoHttpError, KommoPayloadError } from '../kommo/errors.ts'
-import { mapHistoryRecord } from '../kommo/map-message.ts'
+import { HISTORY_PAGE_SIZE } from '../kommo/client.ts'
+import { KommoHttpError } from '../kommo/errors.ts'
 import type { Queryable } from '../store/queryable.ts'
-import { blockChannel, clearRefusals } from '../store/rate-limits.ts'
 import {
   type KnownConversation,
   type StoredMessage,
@@ -20,14 +17,14 @@ import {
 } from '../store/verify.ts'
 import { backoffMs } from './backoff.ts'
 import { differingFields } from './differing-fields.ts'
-import type { RateLimiter } from './rate-limiter.ts'
+import type { HistoryReader, PageAddress } from './history-reader.ts'
 import { recordKey } from './record-key.ts'
+import { createWalkGuard } from './walk-guard.ts'
 import { walkStep } from './walk-step.ts'
 
 export interface VerifyDependencies {
   db: Queryable
-  kommo: KommoClient
-  rateLimiter: RateLimiter
+  history: HistoryReader
 }
 
 export interface Verification {
@@ -46,8 +43,6 @@ export interface Verification {
   newer: number
 }
 
-/** Pages in a row that bring the walk no further: then the list cannot be paged now. */
-const MAX_DETOURS = 10
 const MAX_ATTEMPTS = 5
 /** A longer wait for the channel is for the operator to decide. */
 const LONGEST_WAIT_MS = 60_000
@@ -55,7 +50,6 @@ const LONGEST_WAIT_MS = 60_000
 const SYNC_GRACE_MS = 10_000
 const LOOK_EVERY_MS = 250
 const CHUNK = 1000
-const CHANNEL_PAUSE_MS = { refusedSignature: 30_000, other: 1000 }
 
 /**
  * Walks a conversation's whole history and compares it with what is stored, without changing it. Requests go through
@@ -133,54 +127,33 @@ async function* walk(
   { id: conversationId, scopeId }: KnownConversation,
   dependencies: VerifyDependencies,
   signal: AbortSignal,
-): AsyncGenerator<MappedRecord[]> {
+): AsyncGenerator<readonly MappedRecord[]> {
   let position: Walk = { number: 0, requested: 0n, full: true, offset: 0, tail: [] }
-  let deepest = -1
-  let stepsBack = 0
-  let detours = 0
+  const guard = createWalkGuard(conversationId)
   for (;;) {
     const records = await readPage({ scopeId, conversationId, offset: position.offset }, dependencies, signal)
     const keys = records.map(recordKey)
     const hasNews = keys.some((key) => !position.tail.includes(key))
     const page = { keys, full: records.length >= HISTORY_PAGE_SIZE, reachesKnown: false }
-    const step = walkStep(position, page, HISTORY_PAGE_SIZE, stepsBack)
+    const step = walkStep(position, page, HISTORY_PAGE_SIZE, guard.stepsBack)
     yield records
     if (step.kind === 'finished') return
-
-    stepsBack = step.kind === 'stepBack' ? stepsBack + 1 : 0
-    detours = step.kind === 'next' && hasNews && position.offset > deepest ? 0 : detours + 1
-    if (detours > MAX_DETOURS) {
-      throw new KommoPayloadError(
-        `The history of conversation ${conversationId} cannot be paged: its pages neither join nor lead further`,
-      )
-    }
-    deepest = Math.max(deepest, position.offset)
+    guard.check(position, step, hasNews)
     position = { ...position, offset: step.offset, tail: step.tail }
   }
-}
-
-interface PageAddress {
-  scopeId: string
-  conversationId: string
-  offset: number
 }
 
 /** Tries again what may pass, unless the wait is long. */
 async function readPage(
   address: PageAddress,
-  { db, kommo, rateLimiter }: VerifyDependencies,
+  { history }: VerifyDependencies,
   signal: AbortSignal,
-): Promise<MappedRecord[]> {
-  const { channelId } = parseScopeId(address.scopeId)
+): Promise<readonly MappedRecord[]> {
   for (let attempt = 1; ; attempt += 1) {
     try {
-      const observedAt = await rateLimiter.acquire(channelId, signal)
-      const page = await kommo.getHistoryPage({ ...address, signal })
-      if (attempt > 1) await clearRefusals(db, channelId)
-      return page.map((record) => mapHistoryRecord(record, { ...address, observedAt }))
+      return (await history.readPage(address, { waiting: signal, asking: signal })).records
     } catch (error) {
       if (!(error instanceof AppError)) throw error
-      await tellRefusal(db, channelId, error)
       const waitMs = backoffMs(attempt, Math.random(), error.retryAfterMs)
       // A wrong secret or clock does not mend itself while the operator waits.
       const mayPass = error.retryable && !(error instanceof KommoHttpError && error.status === 403)
@@ -188,16 +161,6 @@ async function readPage(
       await sleep(waitMs, undefined, { signal })
     }
   }
-}
-
-async function tellRefusal(db: Queryable, channelId: string, error: AppError): Promise<void> {
-  if (!(error instanceof KommoHttpError)) return
-  if (!error.channelFault && error.retryAfterMs === undefined) return
-  await blockChannel(db, channelId, {
-    pauseMs: error.retryAfterMs ?? null,
-    firstPauseMs: error.status === 403 ? CHANNEL_PAUSE_MS.refusedSignature : CHANNEL_PAUSE_MS.other,
-    reason: error.message,
-  })
 }
 
 /** What arrived just before may be on its way into the tables: gives a sync that is called for the time to end. */

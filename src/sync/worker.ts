@@ -1,17 +1,17 @@
 import type { ClaimedConversation } from '../domain/conversation.ts'
-import { parseScopeId } from '../domain/scope.ts'
 import { AppError } from '../errors.ts'
 import { KommoHttpError } from '../kommo/errors.ts'
 import {
+  LEASE_MS,
   LeaseLostError,
   claimConversations,
   completeAnswered,
   failConversation,
   nextDueInMs,
   releaseConversation,
+  renewLeases,
 } from '../store/conversations.ts'
 import { listen } from '../store/listen.ts'
-import { blockChannel, clearRefusals } from '../store/rate-limits.ts'
 import { deleteOldWebhookEvents } from '../store/webhook-events.ts'
 import { applyWebhooks } from './apply-webhooks.ts'
 import { MAX_ATTEMPTS, backoffMs } from './backoff.ts'
@@ -40,8 +40,8 @@ const POLL_MS = 2000
 const MAINTENANCE_MS = 3_600_000
 /** A page that Kommo is slow to send is given up this long after the stop. */
 const FINISH_PAGE_MS = 4000
-/** A refused signature does not mend itself within seconds; a rate does. */
-const FIRST_PAUSE_MS = { refusedSignature: 30_000, other: 1000 }
+/** Two renewals may fail before a lease runs out. */
+const RENEWAL_MS = LEASE_MS / 3
 
 /** Keeps conversations synced: applies waiting webhooks, claims what is due, deletes what is past its retention. */
 export function startWorker({
@@ -63,6 +63,18 @@ export function startWorker({
 
   const channels = channelIds.map((channelId) => startChannel(channelId))
 
+  const leases = startLoop({
+    name: 'leases',
+    log,
+    async round() {
+      await renewLeases(
+        db,
+        channels.flatMap(({ running }) => [...running.values()]),
+      )
+      return RENEWAL_MS
+    },
+  })
+
   const maintenance = startLoop({
     name: 'maintenance',
     log,
@@ -77,8 +89,8 @@ export function startWorker({
     for (const { loop } of channels) loop.wake()
   })
 
-  function startChannel(channelId: string): { loop: Loop; running: Set<Promise<void>> } {
-    const running = new Set<Promise<void>>()
+  function startChannel(channelId: string): { loop: Loop; running: Map<Promise<void>, ClaimedConversation> } {
+    const running = new Map<Promise<void>, ClaimedConversation>()
     const loop = startLoop({
       name: `conversations of ${channelId}`,
       log,
@@ -112,7 +124,7 @@ export function startWorker({
           running.delete(job)
           loop.wake()
         })
-      running.add(job)
+      running.set(job, claim)
     }
 
     return { loop, running }
@@ -124,7 +136,8 @@ export function startWorker({
       const patience = setTimeout(() => cutOff.abort(), FINISH_PAGE_MS)
       await listener.close()
       await Promise.all([webhooks.stop(), maintenance.stop(), ...channels.map(({ loop }) => loop.stop())])
-      await Promise.all(channels.flatMap(({ running }) => [...running]))
+      await Promise.all(channels.flatMap(({ running }) => [...running.keys()]))
+      await leases.stop()
       clearTimeout(patience)
     },
   }
@@ -135,31 +148,39 @@ async function work(
   dependencies: SyncDependencies,
   stop: StopSignals,
 ): Promise<void> {
+  const { log } = dependencies
+  try {
+    await sync(claim, dependencies, stop)
+  } catch (error) {
+    if (!(error instanceof LeaseLostError)) throw error
+    log.warn({ conversationId: claim.id }, error.message)
+  }
+}
+
+async function sync(
+  claim: ClaimedConversation,
+  dependencies: SyncDependencies,
+  stop: StopSignals,
+): Promise<void> {
   const { database, metrics, log } = dependencies
   const db = database.prisma
-  const { channelId } = parseScopeId(claim.scopeId)
   try {
     const outcome = await syncConversation(claim, dependencies, stop)
     metrics.syncs.inc({ outcome })
     if (outcome === 'stopped') await releaseConversation(db, claim, null)
-    else await clearRefusals(db, channelId)
   } catch (error) {
+    if (error instanceof LeaseLostError) throw error
     if (stop.stopping.aborted && isAbort(error)) return releaseConversation(db, claim, null)
-    if (error instanceof LeaseLostError) return log.warn({ conversationId: claim.id }, error.message)
     if (error instanceof ChannelBlockedError) return releaseConversation(db, claim, error.message)
-    if (error instanceof KommoHttpError && (error.channelFault || error.retryAfterMs !== undefined)) {
-      log.warn({ conversationId: claim.id, channelId, status: error.status }, error.message)
-      await blockChannel(db, channelId, {
-        pauseMs: error.retryAfterMs ?? null,
-        firstPauseMs: error.status === 403 ? FIRST_PAUSE_MS.refusedSignature : FIRST_PAUSE_MS.other,
-        reason: error.message,
-      })
+    if (error instanceof KommoHttpError && error.channelFault) {
+      log.warn({ conversationId: claim.id, status: error.status }, error.message)
       return releaseConversation(db, claim, error.message)
     }
     return fail(claim, error, dependencies)
   }
 }
 
+/** @throws LeaseLostError */
 async function fail(
   claim: ClaimedConversation,
   error: unknown,
@@ -173,6 +194,8 @@ async function fail(
   const message = known
     ? error.message
     : `Unexpected ${error instanceof Error ? error.name : 'error'}; see the log`
+  await failConversation(database.prisma, claim, { message, retryInMs })
+  metrics.syncs.inc({ outcome: again ? 'failed' : 'dead' })
   const level = again ? 'warn' : 'error'
   log[level](
     { err: error, conversationId: claim.id, attempt, retryInMs: retryInMs && Math.round(retryInMs) },
@@ -180,8 +203,6 @@ async function fail(
       ? 'a sync failed and is tried again'
       : 'a sync is given up until a webhook or an operator asks again',
   )
-  metrics.syncs.inc({ outcome: again ? 'failed' : 'dead' })
-  await failConversation(database.prisma, claim, { message, retryInMs })
 }
 
 function isAbort(error: unknown): boolean {

@@ -164,7 +164,6 @@ describe('three workers and a receiver on one database', () => {
 
     await replicas.startWorkers(2)
     await replicas.start('receiver')
-    await database.pool.query('UPDATE kommo.conversations SET run_after = now() WHERE claim_id IS NOT NULL')
     await untilSynced(database.pool)
     await expectTruth(replicas)
     const before = await everyRow(replicas)
@@ -181,6 +180,43 @@ describe('three workers and a receiver on one database', () => {
     // It is a worker like the others again.
     await hanging.stop()
     expect(await hanging.exited).toEqual({ code: 0, signal: null })
+  })
+
+  test('a worker that hangs inside a transaction holds nothing up for longer than a lease', async () => {
+    await using replicas = await setUpReplicas(200)
+    const { kommo, database } = replicas
+    const [chat] = replicas.generate(FIRST, [200])
+    if (chat === undefined) throw new Error('no conversation')
+    const [hanging] = await replicas.startWorkers(1)
+    if (hanging === undefined) throw new Error('no worker')
+    // The worker's page waits for the conversation's row, with everything else of the page written.
+    const holder = await database.pool.connect()
+    const release = kommo.faults.onHistoryRequest(async () => {
+      release()
+      await holder.query('BEGIN')
+      await holder.query('SELECT FROM kommo.conversations WHERE id = $1 FOR UPDATE', [chat.id])
+    })
+    await replicas.makeDue([chat])
+    await vi.waitFor(async () => {
+      const { rows } = await database.pool.query(
+        `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+      )
+      expect(rows).toHaveLength(1)
+    })
+    process.kill(hanging.pid, 'SIGSTOP')
+    await holder.query('COMMIT')
+    holder.release()
+
+    const [receiver] = await Promise.all([replicas.start('receiver'), replicas.startWorkers(1)])
+    await using sender = createWebhookSender(receiver.url)
+    await tell(kommo, sender, [chat], 3)
+    await untilSynced(database.pool)
+    const before = await everyRow(replicas)
+    process.kill(hanging.pid, 'SIGCONT')
+    await hanging.stop()
+    expect(await hanging.exited).toEqual({ code: 0, signal: null })
+    expect(await everyRow(replicas)).toEqual(before)
+    await expectTruth(replicas)
   })
 
   test('a Retry-After that one of them hears is obeyed by all, and the other channel goes on', async () => {

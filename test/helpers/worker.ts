@@ -10,6 +10,7 @@ import { startSimulatedKommo } from '../../src/simulated-kommo/simulated-kommo.t
 import type { SignedWebhook } from '../../src/simulated-kommo/webhooks.ts'
 import { callForSync, claimConversations } from '../../src/store/conversations.ts'
 import { recordWebhooks } from '../../src/store/webhook-events.ts'
+import { createHistoryReader } from '../../src/sync/history-reader.ts'
 import { createRateLimiter } from '../../src/sync/rate-limiter.ts'
 import { syncConversation } from '../../src/sync/sync-conversation.ts'
 import { type Worker, startWorker } from '../../src/sync/worker.ts'
@@ -25,11 +26,16 @@ export async function setUpSync({ requestsPerSecond = 1000 } = {}) {
   const simulated = await startSimulatedKommo()
   const channels = [{ id: simulated.channelId, secret: simulated.channelSecret, previousSecret: null }]
   const kommo = createKommoClient({ baseUrl: simulated.url, channels })
+  const metrics = createMetrics()
   const dependencies = {
     database,
-    kommo,
-    rateLimiter: createRateLimiter(database.prisma, requestsPerSecond),
-    metrics: createMetrics(),
+    history: createHistoryReader({
+      db: database.prisma,
+      kommo,
+      rateLimiter: createRateLimiter(database.prisma, requestsPerSecond),
+      metrics,
+    }),
+    metrics,
     log: createLogger('silent'),
   }
   const inbox = createGroupCommit({

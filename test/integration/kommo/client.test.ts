@@ -33,7 +33,7 @@ async function connect(answer: RequestListener, options: Partial<KommoClientOpti
     await client.close()
     server.close()
   })
-  return { client, sockets }
+  return { client, sockets, server }
 }
 
 async function listen(server: Server): Promise<number> {
@@ -327,6 +327,35 @@ describe('no answer', () => {
     await client.close()
     expect(error).toBeInstanceOf(KommoUnreachableError)
     expect(error.message).toContain('ECONNREFUSED')
+  })
+})
+
+describe('onLeave', () => {
+  test('is called when the connection is there, before anything of the request leaves', async () => {
+    const seen: string[] = []
+    const { client, sockets } = await connect((_request, response) => {
+      seen.push('request')
+      send(response, 204)
+    })
+    await client.getHistoryPage({ ...PAGE, onLeave: () => seen.push(`leaves by ${sockets.size} connection`) })
+    expect(seen).toEqual(['leaves by 1 connection', 'request'])
+  })
+
+  test('ends the request with what it throws; nothing has left, and the connection serves the next one', async () => {
+    let requests = 0
+    let connections = 0
+    const { client, server } = await connect((_request, response) => {
+      requests += 1
+      send(response, 204)
+    })
+    server.on('connection', () => (connections += 1))
+    const late = new AppError('too late', { code: 'late', retryable: true })
+    const onLeave = () => {
+      throw late
+    }
+    await expect(client.getHistoryPage({ ...PAGE, onLeave })).rejects.toBe(late)
+    expect(await client.getHistoryPage(PAGE)).toEqual([])
+    expect({ requests, connections }).toEqual({ requests: 1, connections: 1 })
   })
 })
 

@@ -14,6 +14,7 @@ import {
   isKnownSince,
   nextDueInMs,
   releaseConversation,
+  renewLeases,
 } from '../../../src/store/conversations.ts'
 import { blockChannel } from '../../../src/store/rate-limits.ts'
 import { storeRecords } from '../../../src/store/records.ts'
@@ -235,14 +236,17 @@ describe('a lease', () => {
     expect(await row()).toEqual(before)
   })
 
-  test('that ran out and was taken cannot be released, failed or answered by its old holder', async () => {
+  test('that ran out and was taken cannot be released, failed, renewed or answered by its old holder', async () => {
     await callOperator()
     const old = await claim()
     await letTimePass()
     await claim()
     const before = await row()
     await releaseConversation(database.prisma, old, 'stopped')
-    await failConversation(database.prisma, old, { message: 'no answer', retryInMs: null })
+    await expect(
+      failConversation(database.prisma, old, { message: 'no answer', retryInMs: null }),
+    ).rejects.toThrow(LeaseLostError)
+    await renewLeases(database.prisma, [old])
     await completeAnswered(database.prisma, [old])
     expect(await row()).toEqual(before)
   })

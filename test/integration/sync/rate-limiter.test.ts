@@ -2,7 +2,7 @@ import { performance } from 'node:perf_hooks'
 import { expect, onTestFinished, test } from 'vitest'
 import { createDatabase } from '../../../src/store/prisma.ts'
 import { blockChannel } from '../../../src/store/rate-limits.ts'
-import { ChannelBlockedError, createRateLimiter } from '../../../src/sync/rate-limiter.ts'
+import { ChannelBlockedError, type RateLimiter, createRateLimiter } from '../../../src/sync/rate-limiter.ts'
 import { createTestDatabase } from '../../helpers/database.ts'
 
 const never = new AbortController().signal
@@ -21,6 +21,19 @@ async function createReplicas(requestsPerSecond: number) {
   return { database, first, second }
 }
 
+/** Takes a turn and lets the request leave at once. */
+function momentOf(limiter: RateLimiter, channelId: string, signal: AbortSignal): Promise<Date> {
+  return limiter.inTurn(channelId, signal, async (turn) => {
+    turn.leave()
+    return turn.at
+  })
+}
+
+/** Keeps the process from doing anything else. */
+function beBusy(ms: number): void {
+  for (const until = performance.now() + ms; performance.now() < until;);
+}
+
 /** The most moments within any second. */
 function peakPerSecond(times: readonly number[]): number {
   return Math.max(
@@ -34,7 +47,7 @@ async function acquireFromBoth(count: number): Promise<number[]> {
   const times: number[] = []
   const acquirers = Array.from({ length: 20 }, async (_, number) => {
     for (let turn = 0; turn < count / 20; turn += 1) {
-      await (number % 2 === 0 ? first : second).acquire('channel', never)
+      await momentOf(number % 2 === 0 ? first : second, 'channel', never)
       times.push(performance.now())
     }
   })
@@ -55,27 +68,27 @@ test('two replicas together come close to the rate', { retry: 3 }, async () => {
 
 test('a block stops everybody, also those who wait already', async () => {
   const { database, first, second } = await createReplicas(10)
-  await first.acquire('channel', never)
-  const waiting = [first, second, first, second].map((limiter) => limiter.acquire('channel', never))
+  await momentOf(first, 'channel', never)
+  const waiting = [first, second, first, second].map((limiter) => momentOf(limiter, 'channel', never))
   const outcomes = Promise.allSettled(waiting)
   await blockChannel(database.prisma, 'channel', { pauseMs: 5000, firstPauseMs: 1, reason: 'too many' })
   for (const outcome of await outcomes) {
     expect(outcome.status === 'rejected' && outcome.reason).toBeInstanceOf(ChannelBlockedError)
   }
-  const refused = second.acquire('channel', never)
+  const refused = momentOf(second, 'channel', never)
   await expect(refused).rejects.toThrow(/channel must not be asked for 5 s: too many/)
   await expect(refused).rejects.toMatchObject({ retryable: true })
-  await first.acquire('other channel', never)
+  await momentOf(first, 'other channel', never)
 })
 
 test('a wait ends at once when it is aborted', async () => {
   const { first } = await createReplicas(0.1)
-  await first.acquire('channel', never)
+  await momentOf(first, 'channel', never)
   const stopping = new AbortController()
-  const waiting = first.acquire('channel', stopping.signal)
+  const waiting = momentOf(first, 'channel', stopping.signal)
   setImmediate(() => stopping.abort())
   await expect(waiting).rejects.toMatchObject({ name: 'AbortError' })
-  await expect(first.acquire('channel', stopping.signal)).rejects.toMatchObject({ name: 'AbortError' })
+  await expect(momentOf(first, 'channel', stopping.signal)).rejects.toMatchObject({ name: 'AbortError' })
 })
 
 test('the slot is the moment of the request by the clock of the database', async () => {
@@ -83,6 +96,36 @@ test('the slot is the moment of the request by the clock of the database', async
   const now = async () =>
     (await database.pool.query<{ now: Date }>('SELECT clock_timestamp() AS now')).rows[0]?.now
   const before = await now()
-  const at = await first.acquire('channel', never)
+  const at = await momentOf(first, 'channel', never)
   expect(Math.abs(at.getTime() - (before?.getTime() ?? 0))).toBeLessThan(1000)
+})
+
+test('a request that is about to leave late does not; it takes another turn, with more time', async () => {
+  const { first } = await createReplicas(20)
+  const begun: Date[] = []
+  const left = await first.inTurn('channel', never, async (turn) => {
+    begun.push(turn.at)
+    // As a slow handshake would: 60 ms each time.
+    beBusy(60)
+    turn.leave()
+    return turn.at
+  })
+  expect(begun).toHaveLength(3)
+  expect(begun.at(-1)).toBe(left)
+  // Up to 80 ms late, so the next one is that much further away.
+  const next = await momentOf(first, 'channel', never)
+  expect(next.getTime() - left.getTime()).toBeGreaterThanOrEqual(Math.floor(53 + 60))
+})
+
+test('what else goes wrong while asking is thrown as it is, and takes no other turn', async () => {
+  const { first } = await createReplicas(20)
+  const fault = new Error('no answer')
+  let turns = 0
+  const asking = first.inTurn('channel', never, async (turn) => {
+    turns += 1
+    turn.leave()
+    throw fault
+  })
+  await expect(asking).rejects.toBe(fault)
+  expect(turns).toBe(1)
 })

@@ -192,6 +192,23 @@ test('stop finishes the page in hand and gives the claim back at once', async ()
   expect(await sync.storedIds(conversation)).toHaveLength(50)
 })
 
+test('a claim is kept while its turn is further away than a lease lasts', { timeout: 60_000 }, async () => {
+  await setUp(0.05)
+  const conversations = [generate(3), generate(3)]
+  await Promise.all(conversations.map((conversation) => sync.call(conversation)))
+  sync.startWorker()
+  const claims = new Set<string>()
+  await vi.waitFor(
+    async () => {
+      const rows = await sync.database.prisma.conversation.findMany()
+      for (const { claimId } of rows) if (claimId !== null) claims.add(claimId)
+      expect(rows.map(({ processed }) => processed)).toEqual([1n, 1n])
+    },
+    { timeout: 50_000, interval: 50 },
+  )
+  expect(claims.size).toBe(2)
+})
+
 test('stop does not wait for the rate, and gives those claims back too', async () => {
   await setUp(0.05)
   const conversations = Array.from({ length: 4 }, () => generate(3))
