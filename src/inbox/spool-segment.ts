@@ -20,6 +20,7 @@ export async function createSegment(path: string): Promise<SegmentWriter> {
     await syncFolder(dirname(path))
   } catch (error) {
     await file.close()
+    await rm(path, { force: true }).catch(() => {})
     throw error
   }
   return {

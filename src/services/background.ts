@@ -1,6 +1,7 @@
 import type { Logger } from 'pino'
 import type { Config } from '../config.ts'
 import type { Metrics } from '../metrics.ts'
+import { wakeWorkers } from '../store/listen.ts'
 import type { Database } from '../store/prisma.ts'
 import { startHeartbeat } from '../sync/heartbeat.ts'
 import { startReconcile } from '../sync/reconcile.ts'
@@ -21,6 +22,10 @@ export function openBackground(
   stack.defer(() => heartbeat.stop())
   if (role === 'receiver') return stack
 
+  // After the worker has given its claims back.
+  stack.defer(() =>
+    wakeWorkers(database.prisma).catch((error: unknown) => log.debug({ err: error }, 'nobody was told')),
+  )
   stack.use(openWorker(config, database, parentLog, metrics))
   if (reconcileIntervalMs > 0) {
     const channelIds = config.channels.map(({ id }) => id)

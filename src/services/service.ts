@@ -14,6 +14,8 @@ import { openInbox } from './inbox.ts'
 
 /** Migrating in a database that hangs cannot be called off; the session ends with the process. */
 const MIGRATION_END_MS = 3000
+/** A client that has not sent its request by then, or does not read its answer, is let go: the rest has to stop too. */
+const FINISH_REQUESTS_MS = 4000
 /** For the tables of a database that is there; webhooks should not wait longer for them. */
 const START_WAIT_MS = 5000
 
@@ -23,8 +25,8 @@ export interface Service extends AsyncDisposable {
 
 /**
  * The whole service, not yet listening. Where the database is away it takes webhooks all the same, and the rest begins when
- * the database is back. Disposing it stops in order: not ready, requests answered, the last commit, pages finished and
- * claims given back, connections closed.
+ * the database is back. Disposing it stops in order: not ready; requests answered, and beside them pages finished and claims
+ * given back; the last commit; connections closed.
  * @throws MigrationError where the tables cannot be brought up to date and waiting does not help.
  */
 export async function openService(config: Config, log: Logger): Promise<Service> {
@@ -54,10 +56,13 @@ export async function openService(config: Config, log: Logger): Promise<Service>
     () => openBackground(config, database, log, metrics),
     () => null,
   )
-  stack.defer(async () => {
+  let backgroundStopped: Promise<void> | null = null
+  function stopBackground(): Promise<void> {
     stopping.abort()
-    await (await background)?.[Symbol.asyncDispose]()
-  })
+    backgroundStopped ??= background.then((running) => running?.[Symbol.asyncDispose]())
+    return backgroundStopped
+  }
+  stack.defer(stopBackground)
 
   const inbox =
     config.role === 'worker'
@@ -86,7 +91,11 @@ export async function openService(config: Config, log: Logger): Promise<Service>
   stack.defer(async () => {
     draining = true
     metrics.draining.set(1)
+    // Beside the requests, so that others can go on with the conversations at once. Its outcome is awaited further down.
+    stopBackground().catch(() => {})
+    const patience = setTimeout(() => app.server.closeAllConnections(), FINISH_REQUESTS_MS)
     await app.close()
+    clearTimeout(patience)
   })
 
   const opened = stack.move()

@@ -1,11 +1,17 @@
 import { Client } from 'pg'
 import type { Logger } from 'pino'
+import type { Queryable } from './queryable.ts'
 
 export interface Listener {
   close(): Promise<void>
 }
 
 const RECONNECT_MS = 5000
+
+/** Tells all workers to look for what is due: what this process gave back, they need not find by polling. */
+export async function wakeWorkers(db: Queryable): Promise<void> {
+  await db.$executeRaw`SELECT pg_notify('kommo_sync', '')`
+}
 
 /**
  * Calls back when a receiver has committed webhooks, or an operator a call. Only a hint: polling finds the same, so a

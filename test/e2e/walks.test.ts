@@ -21,6 +21,8 @@ const SIZES = [30, 49, 50, 51, 98, 99, 100, 147, 148, 149, 200, 260, 340, 400]
 function createUnrest(kommo: SimulatedKommo, random: () => number) {
   const removed = new Map<string, { conversation: Conversation; message: SimulatedMessage }>()
   const counts = { gained: 0, imported: 0, edited: 0, removed: 0, restored: 0 }
+  /** Came in below what was read already: only a full walk looks there. */
+  const late = new Set<string>()
   let text = 0
 
   const anyOf = (conversation: Conversation, below = conversation.size) => {
@@ -41,6 +43,7 @@ function createUnrest(kommo: SimulatedKommo, random: () => number) {
     const { webhookOnly: _only, sender: _sender, receiver, ...content } = found.message
     conversation.importMessage({ ...content, from: receiver === null ? 'client' : 'manager' })
     removed.delete(found.message.id)
+    late.add(found.message.id)
     counts.restored += 1
   }
 
@@ -53,7 +56,8 @@ function createUnrest(kommo: SimulatedKommo, random: () => number) {
       counts.gained += 1
     } else if (what < 0.4) {
       const beside = anyOf(conversation)?.sentAtMs ?? 0
-      conversation.importMessage({ sentAtMs: beside + 1 + Math.floor(random() * 500), text: `old ${text}` })
+      const sentAtMs = beside + 1 + Math.floor(random() * 500)
+      late.add(conversation.importMessage({ sentAtMs, text: `old ${text}` }).id)
       counts.imported += 1
     } else if (what < 0.6) {
       const message = anyOf(conversation)
@@ -72,7 +76,7 @@ function createUnrest(kommo: SimulatedKommo, random: () => number) {
       if (conversation !== undefined && random() < share) disturb(conversation, offset)
     })
 
-  return { counts, removed, listenTo }
+  return { counts, removed, late, listenTo }
 }
 
 test(
@@ -103,14 +107,29 @@ test(
         )
         return rows[0]?.walks ?? 0
       }
+      let looked = 0
       for (let round = 0; (await walked()) < WALKS; round += 1) {
+        const before = conversations.map((conversation) => ({
+          conversation,
+          ids: [...conversation.messages()].map(({ id }) => id),
+        }))
         for (const { id: conversationId, scopeId } of conversations) {
           // Every third walk goes to the oldest message.
           const full = random() < 1 / 3
           await callForSync(database.prisma, { conversationId, scopeId, full, patient: false })
         }
         await untilSynced(database.pool)
-        for (const id of (await storedTables(database.pool)).messages.keys()) ever.add(id)
+        const { messages, conversations: rows } = await storedTables(database.pool)
+        for (const id of messages.keys()) ever.add(id)
+        // Whatever came and went meanwhile: what was there all the time is stored where a history calls itself complete.
+        const holes = before.flatMap(({ conversation, ids }) => {
+          if (rows.get(conversation.id)?.['history_complete'] !== true) return []
+          looked += 1
+          return ids.filter(
+            (id) => conversation.message(id) !== undefined && !unrest.late.has(id) && !messages.has(id),
+          )
+        })
+        expect(holes).toEqual([])
       }
       calm()
 
@@ -128,6 +147,7 @@ test(
 
       const figures = {
         walks: await walked(),
+        looked,
         ...unrest.counts,
         missing: missing.size,
         rows: stored.messages.size,

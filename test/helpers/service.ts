@@ -72,12 +72,19 @@ function start(command: string, args: readonly string[], env: Record<string, str
   return { child, output: () => all, stdout: () => parts.stdout, stderr: () => parts.stderr, exited }
 }
 
+export interface StartOptions {
+  timeoutMs?: number
+  /** A command that becomes the service: it takes the service's own command as its last arguments. */
+  within?: readonly string[]
+}
+
 /** Runs `src/server.ts` on a free port and waits until it is ready; ends it when disposed. */
 export async function startService(
   env: Record<string, string>,
-  { timeoutMs = 30_000 }: { timeoutMs?: number } = {},
+  { timeoutMs = 30_000, within = [] }: StartOptions = {},
 ): Promise<RunningService> {
-  const { child, output, exited } = start(process.execPath, ['src/server.ts'], {
+  const [command, ...args] = [...within, process.execPath, 'src/server.ts']
+  const { child, output, exited } = start(command, args, {
     HOST: '127.0.0.1',
     PORT: '0',
     // Nobody else's spool.

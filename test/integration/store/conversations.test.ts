@@ -174,6 +174,17 @@ describe('claiming', () => {
     expect(ids.length + rest.length).toBe(60)
   })
 
+  test('neither waits for a claim that is being made nor takes the same', async () => {
+    await record(...[1, 2, 3, 4].map((n) => ({ conversationId: `c${n}` })))
+    await letTimePass()
+    const made = await database.prisma.$transaction(async (tx) => {
+      const first = await claimConversations(tx, CHANNEL, 2)
+      return [first, await claimConversations(database.prisma, CHANNEL, 4)]
+    })
+    expect(made.map((claims) => claims.length)).toEqual([2, 2])
+    expect(new Set(made.flat().map(({ id }) => id)).size).toBe(4)
+  })
+
   test('gives the longest waiting first, and no more than asked for', async () => {
     await record({ conversationId: 'late' }, { conversationId: 'early' })
     await letTimePass()

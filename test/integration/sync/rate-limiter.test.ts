@@ -1,5 +1,5 @@
 import { performance } from 'node:perf_hooks'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { createDatabase } from '../../../src/store/prisma.ts'
 import { blockChannel } from '../../../src/store/rate-limits.ts'
 import { ChannelBlockedError, type RateLimiter, createRateLimiter } from '../../../src/sync/rate-limiter.ts'
@@ -67,16 +67,23 @@ test('two replicas together come close to the rate', { retry: 3 }, async () => {
 })
 
 test('a block stops everybody, also those who wait already', async () => {
-  const { database, first, second } = await createReplicas(10)
-  await momentOf(first, 'channel', never)
+  const { database, first, second } = await createReplicas(2)
+  await Promise.all([first, second].map((limiter) => momentOf(limiter, 'channel', never)))
   const waiting = [first, second, first, second].map((limiter) => momentOf(limiter, 'channel', never))
   const outcomes = Promise.allSettled(waiting)
-  await blockChannel(database.prisma, 'channel', { pauseMs: 5000, firstPauseMs: 1, reason: 'too many' })
+  // All of them have their slot: the last is some two seconds away.
+  await vi.waitFor(async () => {
+    const { rows } = await database.pool.query(
+      `SELECT next_request_at > now() + interval '2 s' AS reserved FROM kommo.rate_limits WHERE channel_id = 'channel'`,
+    )
+    expect(rows).toEqual([{ reserved: true }])
+  })
+  await blockChannel(database.prisma, 'channel', { pauseMs: 60_000, firstPauseMs: 1, reason: 'too many' })
   for (const outcome of await outcomes) {
     expect(outcome.status === 'rejected' && outcome.reason).toBeInstanceOf(ChannelBlockedError)
   }
   const refused = momentOf(second, 'channel', never)
-  await expect(refused).rejects.toThrow(/channel must not be asked for 5 s: too many/)
+  await expect(refused).rejects.toThrow(/channel must not be asked for 5\d s: too many/)
   await expect(refused).rejects.toMatchObject({ retryable: true })
   await momentOf(first, 'other channel', never)
 })

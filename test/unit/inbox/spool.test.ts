@@ -1,10 +1,19 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import { appendFile, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
+import {
+  appendFile,
+  mkdir,
+  mkdtemp,
+  open as openFile,
+  readFile,
+  readdir,
+  rm,
+  writeFile,
+} from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, onTestFinished, test, vi } from 'vitest'
 import { ConfigError } from '../../../src/errors.ts'
 import { type Spool, SpoolFullError, openSpool } from '../../../src/inbox/spool.ts'
 import { createLogger } from '../../../src/logger.ts'
@@ -79,7 +88,7 @@ test('the whole is bounded; what was kept before stays, and what is removed make
   const spool = await open({ segmentBytes: 700, mostBytes: 1500 })
   let kept = 0
   const fill = async () => {
-    for (;;) {
+    while (kept < 50) {
       await spool.append([hook(kept)])
       kept += 1
     }
@@ -103,6 +112,57 @@ test('a failing disk refuses, and costs nothing that was kept before or comes af
   await spool.append([hook(3)])
   expect(await drain(spool)).toEqual([['m3']])
 })
+
+/** Looks at every call for which files are opened; the calls go through, but for those that are told to fail. */
+async function watchDisk() {
+  const probe = await openFile(tmpdir())
+  const handle: Record<'write' | 'sync' | 'datasync', (...args: unknown[]) => Promise<unknown>> =
+    Object.getPrototypeOf(probe)
+  await probe.close()
+  const done: string[] = []
+  const failing = new Set<string>()
+  for (const name of ['write', 'sync', 'datasync'] as const) {
+    const real = handle[name]
+    const watched = vi.spyOn(handle, name).mockImplementation(async function (this: unknown, ...args) {
+      if (failing.has(name)) throw Object.assign(new Error('EIO: i/o error'), { code: 'EIO' })
+      const result = await real.apply(this, args)
+      done.push(name)
+      return result
+    })
+    onTestFinished(() => watched.mockRestore())
+  }
+  return { done, failing }
+}
+
+test('nothing counts as kept before it is flushed, and a new file not before its name is', async () => {
+  const spool = await open()
+  const { done } = await watchDisk()
+  await spool.append([hook(1)])
+  expect(done).toEqual(['sync', 'write', 'datasync'])
+  await spool.append([hook(2)])
+  expect(done.slice(3)).toEqual(['write', 'datasync'])
+})
+
+test.each([
+  ['datasync', 10_000],
+  // A new file for each, and so a new name in the folder.
+  ['sync', 1],
+] as const)(
+  'a disk that fails to flush (%s) refuses, and what it refused is not on it afterwards',
+  async (call, segmentBytes) => {
+    const spool = await open({ segmentBytes })
+    const { failing } = await watchDisk()
+    await spool.append([hook(1)])
+    failing.add(call)
+    await expect(spool.append([hook(2)])).rejects.toThrow('EIO')
+    await expect(spool.append([hook(3), hook(4)])).rejects.toThrow('EIO')
+    failing.clear()
+    await spool.append([hook(5)])
+    expect(spool.size.webhooks).toBe(2)
+    expect((await drain(spool)).flat()).toEqual(['m1', 'm5'])
+    expect(await files()).toEqual([])
+  },
+)
 
 test('what a process left is taken over first, in its order, though its last record was never finished', async () => {
   const before = await open({ segmentBytes: 700 })
