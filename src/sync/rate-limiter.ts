@@ -51,7 +51,7 @@ export interface RateLimiter {
 const SPACING_MARGIN = 1.06
 const PUNCTUAL_MS = 20
 
-/** A request that could not be punctual (a slow handshake, a busy machine) gets more time, and more room after it. */
+/** A request that cannot be punctual (each one needs a handshake, the machine is busy) gets more time, and more room after it. */
 const MOST_LATE_MS = 2000
 
 const WARM_UP_ANSWERS = 4
@@ -105,7 +105,9 @@ export function createRateLimiter(db: Queryable, requestsPerSecond: number): Rat
         throw error
       })
       await warmedUp
-      for (let lateMs = PUNCTUAL_MS; ; lateMs = Math.min(lateMs * 2, MOST_LATE_MS)) {
+      for (let missed = 0; ; missed += 1) {
+        // Once is chance, or the handshake, which has been made now.
+        const lateMs = Math.min(PUNCTUAL_MS * 2 ** Math.max(0, missed - 1), MOST_LATE_MS)
         try {
           return await ask(await nextTurn(channelId, lateMs, signal))
         } catch (error) {
