@@ -2,10 +2,12 @@ import fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } 
 import type { Logger } from 'pino'
 import type { Channel } from './domain/channel.ts'
 import { handleError, handleNotFound } from './http/error-handler.ts'
+import { answerWhatIsNotHttp } from './http/not-http.ts'
 import { healthRoutes } from './http/routes/health.ts'
 import { type HintRouteOptions, hintsRoute } from './http/routes/hints.ts'
 import { syncConversationRoute } from './http/routes/sync-conversation.ts'
 import { webhookRoute } from './http/routes/webhook.ts'
+import { SECURITY_HEADERS } from './http/security-headers.ts'
 import type { Inbox } from './inbox/inbox.ts'
 import type { Metrics } from './metrics.ts'
 import type { SyncCall } from './store/conversations.ts'
@@ -17,6 +19,8 @@ export interface AppOptions {
   metrics: Metrics
   channels: readonly Channel[]
   adminToken: string | null
+  /** Proxies in front (addresses, CIDR, `loopback`, …) whose word on the client's address is taken; `[]`: nobody's. */
+  trustedProxies: readonly string[]
   /** `null` in a worker: it takes no webhooks. */
   inbox: Pick<Inbox, 'add'> | null
   /** Absent: there is no such door. */
@@ -27,7 +31,7 @@ export interface AppOptions {
 
 /** Plugins and routes; never listens, never reads the environment. */
 export function buildApp(options: AppOptions): FastifyInstance {
-  const { log, metrics, channels, inbox, hints } = options
+  const { log, metrics, channels, inbox, hints, trustedProxies } = options
   const loggerInstance: FastifyBaseLogger = log.child({ component: 'http' })
   const app = fastify({
     loggerInstance,
@@ -39,6 +43,13 @@ export function buildApp(options: AppOptions): FastifyInstance {
     // Kommo waits 5 s for an answer; a request that takes longer to arrive is none of theirs.
     requestTimeout: 10_000,
     forceCloseConnections: 'idle',
+    trustProxy: trustedProxies.length === 0 ? false : [...trustedProxies],
+    clientErrorHandler: answerWhatIsNotHttp,
+    // An address that cannot be read meets no hook.
+    frameworkErrors: (error, request, reply) => handleError(error, request, reply.headers(SECURITY_HEADERS)),
+  })
+  app.addHook('onRequest', async (_request, reply) => {
+    reply.headers(SECURITY_HEADERS)
   })
   app.setErrorHandler(handleError)
   app.setNotFoundHandler(handleNotFound)

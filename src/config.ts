@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { isIP } from 'node:net'
 import { z } from 'zod'
 import type { Channel } from './domain/channel.ts'
 import type { HintDoor } from './domain/hint.ts'
@@ -18,6 +19,8 @@ export interface Config {
   dataDir: string
   host: string
   port: number
+  /** Proxies in front, whose word on the client's address is taken: addresses, CIDR or names of ranges. */
+  trustedProxies: readonly string[]
   role: Role
   /** How often conversations are read again without a webhook; 0 is never. */
   reconcileIntervalMs: number
@@ -74,6 +77,23 @@ const channelList = jsonLike('[{"id":"…","secret":"…"}]').pipe(
     .min(1, 'must name at least one channel'),
 )
 
+const RANGES = new Set(['loopback', 'linklocal', 'uniquelocal'])
+
+const proxies = z
+  .string()
+  .transform((text) => text.split(',').map((part) => part.trim()))
+  .refine(
+    (parts) => parts.every((part) => RANGES.has(part) || isAddressRange(part)),
+    'must be addresses or ranges like 10.0.0.0/8, or loopback, linklocal, uniquelocal; several with commas between',
+  )
+
+function isAddressRange(text: string): boolean {
+  const [address = '', length = '0', ...rest] = text.split('/')
+  const version = isIP(address)
+  const longest = version === 6 ? 128 : 32
+  return version !== 0 && rest.length === 0 && /^\d{1,3}$/.test(length) && Number(length) <= longest
+}
+
 const hintDoor = z.strictObject({
   scope_id: z
     .string()
@@ -125,6 +145,7 @@ const environment = z.object({
   DATA_DIR: z.string().prefault('.data'),
   HOST: z.string().prefault('0.0.0.0'),
   PORT: wholeNumber(0, 65_535).prefault('3000'),
+  TRUST_PROXY: proxies.optional(),
   ROLE: z.enum(['all', 'receiver', 'worker'], { error: 'must be all, receiver or worker' }).prefault('all'),
   RECONCILE_INTERVAL: duration.prefault('1h'),
   RETENTION_DAYS: wholeNumber(1, 36_500).prefault('30'),
@@ -179,6 +200,7 @@ export function loadConfig(
     dataDir: values.DATA_DIR,
     host: values.HOST,
     port: values.PORT,
+    trustedProxies: values.TRUST_PROXY ?? [],
     role: values.ROLE,
     reconcileIntervalMs: values.RECONCILE_INTERVAL,
     retentionDays: values.RETENTION_DAYS,

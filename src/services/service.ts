@@ -79,6 +79,7 @@ export async function openService(config: Config, log: Logger): Promise<Service>
     metrics,
     channels: config.channels,
     adminToken: config.adminToken,
+    trustedProxies: config.trustedProxies,
     inbox,
     ...(hints === null ? {} : { hints: { doors: config.hintDoors, addHint: hints.add } }),
     callForSync: (call) => callForSync(database.prisma, call),

@@ -35,6 +35,7 @@ test('a channel id and a secret are enough', () => {
     dataDir: '.data',
     host: '0.0.0.0',
     port: 3000,
+    trustedProxies: [],
     role: 'all',
     reconcileIntervalMs: 3_600_000,
     retentionDays: 30,
@@ -56,6 +57,23 @@ test('several channels come as JSON', () => {
     ['two', 'old'],
   ])
 })
+
+test('proxies are addresses, ranges and names of ranges, with commas between', () => {
+  const given = '10.0.0.1, 172.16.0.0/12,fd00::/8 ,loopback'
+  expect(loadConfig({ ...CHANNEL, TRUST_PROXY: given }).trustedProxies).toEqual([
+    '10.0.0.1',
+    '172.16.0.0/12',
+    'fd00::/8',
+    'loopback',
+  ])
+})
+
+test.each(['true', '1', '10.0.0.0/33', '10.0.0.1/8/8', 'proxy.example', '10.0.0.1,', '::/129'])(
+  'TRUST_PROXY is not %s',
+  (given) => {
+    expect(faultsOf({ ...CHANNEL, TRUST_PROXY: given })).toContain('TRUST_PROXY: must be addresses or ranges')
+  },
+)
 
 test('an empty variable counts as absent', () => {
   expect(loadConfig({ ...CHANNEL, KOMMO_CHANNELS: '', DATABASE_URL: ' ', PORT: '' }).port).toBe(3000)

@@ -1,10 +1,10 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { performance } from 'node:perf_hooks'
-import type { FastifyInstance, FastifyReply } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import type { Hint, HintDoor } from '../../domain/hint.ts'
 import { parseHint } from '../../kommo/parse-hint.ts'
 import { handleNotFound } from '../error-handler.ts'
-import { sendProblem } from '../problem.ts'
+import { createFailureLimit, sendTooMany } from '../failure-limit.ts'
 import { createRateLimit } from '../rate-limit.ts'
 
 export interface HintRouteOptions {
@@ -18,9 +18,6 @@ const BODY_LIMIT_BYTES = 256 * 1024
 /** Kommo disables a webhook after 100 bad answers within 2 h (documented), so only a flood is turned away. */
 const GOOD = { perSecond: 100, burst: 1000 }
 
-/** Wrong tokens from one address. Only those: behind a proxy Kommo has the address of whoever guesses. */
-const WRONG = { perSecond: 1 / 3, burst: 20 }
-
 /**
  * Kommo's general account webhook. It is not signed, so it is only a hint which conversations to read again, and never
  * data; the token in the address keeps strangers from spending our requests. Kommo waits 2 s: the answer is given
@@ -28,7 +25,7 @@ const WRONG = { perSecond: 1 / 3, burst: 20 }
  */
 export async function hintsRoute(app: FastifyInstance, { doors, addHint }: HintRouteOptions): Promise<void> {
   const good = createRateLimit(GOOD)
-  const wrong = createRateLimit(WRONG)
+  const failures = createFailureLimit()
   const locks = doors.map((door) => ({ door, digest: digest(door.token) }))
 
   /** Compares with every token, so that the time tells nothing. */
@@ -46,10 +43,10 @@ export async function hintsRoute(app: FastifyInstance, { doors, addHint }: HintR
     // Whatever the content type says: what is no form names no chat.
     request.headers['content-type'] = 'application/octet-stream'
     // Before the body is read.
-    const isOpen = doorFor(request.params.token) !== null
-    const limit = isOpen ? good : wrong
-    const key = isOpen ? request.params.token : request.ip
-    if (!limit.take(key, performance.now())) return tooMany(reply)
+    const { token } = request.params
+    const isOpen = doorFor(token) !== null
+    const mayGoOn = isOpen ? good.take(token, performance.now()) : failures.take(request)
+    if (!mayGoOn) return sendTooMany(reply)
     if (!isOpen) return handleNotFound(request, reply)
   })
 
@@ -74,11 +71,6 @@ function hintsOf(chats: ReturnType<typeof parseHint>, { scopeId, origin: ours }:
       scopeId,
       mayBeNew: ours !== null && origin === ours,
     }))
-}
-
-function tooMany(reply: FastifyReply): FastifyReply {
-  reply.header('retry-after', '60')
-  return sendProblem(reply, 429, 'Too Many Requests', 'Send this again later.')
 }
 
 function digest(text: string): Buffer {

@@ -5,6 +5,7 @@ import { formatScopeId, parseScopeId } from '../../domain/scope.ts'
 import { isUsableId } from '../../kommo/storable.ts'
 import type { SyncCall } from '../../store/conversations.ts'
 import { handleNotFound } from '../error-handler.ts'
+import { createFailureLimit, sendTooMany } from '../failure-limit.ts'
 import { sendProblem } from '../problem.ts'
 
 export interface SyncConversationRouteOptions {
@@ -24,9 +25,12 @@ export async function syncConversationRoute(
   app: FastifyInstance,
   { adminToken, callForSync, isKnownChannel }: SyncConversationRouteOptions,
 ): Promise<void> {
+  const failures = createFailureLimit()
+
   app.addHook('onRequest', async (request, reply) => {
     if (adminToken === null) return handleNotFound(request, reply)
     if (!isBearer(request.headers.authorization, adminToken)) {
+      if (!failures.take(request)) return sendTooMany(reply)
       reply.header('www-authenticate', 'Bearer')
       return sendProblem(reply, 401, 'Unauthorized', 'The bearer token is missing or wrong.')
     }

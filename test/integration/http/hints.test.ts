@@ -45,6 +45,7 @@ async function open(doors: readonly HintDoor[] | null = DOORS) {
     metrics: createMetrics(),
     channels: [],
     adminToken: null,
+    trustedProxies: [],
     inbox: null,
     missing: async () => [],
     callForSync: async () => false,
