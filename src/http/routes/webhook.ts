@@ -1,4 +1,4 @@
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import rawBody from 'fastify-raw-body'
 import type { Channel } from '../../domain/channel.ts'
 import { parseScopeId } from '../../domain/scope.ts'
@@ -6,7 +6,7 @@ import type { Inbox } from '../../inbox/inbox.ts'
 import { receiveWebhook } from '../../inbox/receive-webhook.ts'
 import type { Metrics } from '../../metrics.ts'
 import { sendProblem } from '../problem.ts'
-import { verifyWebhook } from '../verify-webhook.ts'
+import { type Refusal, readClaim, verifyWebhook } from '../verify-webhook.ts'
 
 export interface WebhookRouteOptions {
   channels: readonly Channel[]
@@ -34,17 +34,31 @@ export async function webhookRoute(
     metrics.webhooksRejected.inc({ reason: error.statusCode === 413 ? 'too_large' : 'not_kept' })
   })
 
-  app.post<{ Params: { scopeId: string } }>(
+  function refuse(reply: FastifyReply, { reason }: Refusal): FastifyReply {
+    metrics.webhooksRejected.inc({ reason })
+    return sendProblem(reply, 401, 'Unauthorized', 'The body is not signed by a channel of this service.')
+  }
+
+  const claimOf = ({ params, headers }: FastifyRequest<WebhookRequest>) =>
+    readClaim(channels, params.scopeId, signatureOf(headers['x-signature']))
+
+  app.post<WebhookRequest>(
     '/webhooks/kommo/:scopeId',
-    { config: { rawBody: true } },
+    {
+      config: { rawBody: true },
+      onRequest(request, reply, done) {
+        const claim = claimOf(request)
+        // What is too large is refused as that, and not read either.
+        const isTooLarge = Number(request.headers['content-length'] ?? 0) > request.routeOptions.bodyLimit
+        if (claim.kind === 'claimed' || isTooLarge) done()
+        else refuse(reply, claim)
+      },
+    },
     async (request, reply) => {
       const { scopeId } = request.params
       const body = bytesOf(request.rawBody)
-      const verdict = verifyWebhook(channels, scopeId, body, signatureOf(request.headers['x-signature']))
-      if (verdict.kind === 'refused') {
-        metrics.webhooksRejected.inc({ reason: verdict.reason })
-        return sendProblem(reply, 401, 'Unauthorized', 'The body is not signed by a channel of this service.')
-      }
+      const verdict = verifyWebhook(claimOf(request), body)
+      if (verdict.kind === 'refused') return refuse(reply, verdict)
       if (verdict.signature.secret === 'previous') metrics.webhookOddities.inc({ oddity: 'previous_secret' })
       if (verdict.signature.trimmed) metrics.webhookOddities.inc({ oddity: 'trimmed_body' })
 
@@ -55,6 +69,10 @@ export async function webhookRoute(
       return { status: 'accepted' }
     },
   )
+}
+
+interface WebhookRequest {
+  Params: { scopeId: string }
 }
 
 function bytesOf(raw: string | Buffer | undefined): Uint8Array {
