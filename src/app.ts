@@ -42,6 +42,8 @@ export function buildApp(options: AppOptions): FastifyInstance {
     routerOptions: { maxParamLength: 4096 },
     // Kommo waits 5 s for an answer; a request that takes longer to arrive is none of theirs.
     requestTimeout: 10_000,
+    // Node looks every half a minute, and takes the longer of the two limits for the request (its default here is 60 s).
+    http: { connectionsCheckingInterval: 1000, headersTimeout: 10_000 },
     forceCloseConnections: 'idle',
     trustProxy: trustedProxies.length === 0 ? false : [...trustedProxies],
     clientErrorHandler: answerWhatIsNotHttp,

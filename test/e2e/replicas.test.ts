@@ -252,12 +252,14 @@ describe('three workers and a receiver on one database', () => {
   test('one huge conversation does not hold up many small ones for longer than twice their time alone', async () => {
     const small = SOAK > 0 ? 200 : 60
     const rate = SOAK > 0 ? 20 : 30
+    // One alone has the fewest places for all of them.
+    const workers = SOAK > 0 ? 3 : 1
     const measure = async (huge: number) => {
       await using replicas = await setUpReplicas(rate)
       const { kommo } = replicas
       const [large] = replicas.generate(FIRST, [huge])
       const chats = replicas.generate(FIRST, times(small, 30))
-      await replicas.startWorkers(3)
+      await replicas.startWorkers(workers)
       if (large !== undefined && huge > 0) {
         await replicas.makeDue([large])
         await vi.waitFor(() => expect(kommo.stats.historyRequestsOf(large.id)).toBeGreaterThan(1))

@@ -186,6 +186,32 @@ test('while the database hangs the answer comes all the same, and the hint is ke
   await isCalled(KNOWN, 2n)
 })
 
+test('of a flood while the database hangs ten thousand conversations are kept, and the log counts the others', async () => {
+  const lines: string[] = []
+  const hints = startHints({
+    database,
+    log: createLogger('warn', { write: (line) => void lines.push(line) }),
+  })
+  onTestFinished(() => hints.stop())
+  const client = await database.pool.connect()
+  try {
+    await client.query('BEGIN')
+    await client.query('LOCK TABLE kommo.conversations')
+    for (let n = 0; n < 11_000; n += 1) {
+      hints.add({ conversationId: `flood ${n}`, scopeId: SCOPE, mayBeNew: true })
+    }
+    await client.query('ROLLBACK')
+  } finally {
+    client.release()
+  }
+  await hints.stop()
+  const called = await database.prisma.conversation.count({ where: { id: { startsWith: 'flood' } } })
+  // A batch may have been on its way already.
+  expect(called).toBeGreaterThanOrEqual(10_000)
+  expect(called).toBeLessThanOrEqual(10_500)
+  expect(lines.join('')).toContain(`"dropped":${11_000 - called}`)
+})
+
 describe('the call', () => {
   const hint = (conversationId = KNOWN) =>
     callForHints(database.prisma, [{ conversationId, scopeId: SCOPE, mayBeNew: false }])

@@ -51,3 +51,24 @@ test('a database that is away fails the statement, not the process', async () =>
   await expect(prisma.$queryRaw`SELECT 1`).rejects.toThrow(/reach/)
   await close()
 })
+
+test('a statement that takes too long is ended, by the server too, and its connection is free again', async () => {
+  const { prisma, pool, close } = createDatabase(database.url, { maxConnections: 1, timeoutMs: 200 })
+  await expect(prisma.$executeRaw`SELECT pg_sleep(30)`).rejects.toThrow(/statement timeout/)
+  const { rows } = await pool.query(
+    `SELECT count(*)::int AS sleeping FROM pg_stat_activity
+     WHERE datname = current_database() AND state = 'active' AND query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()`,
+  )
+  expect(rows).toEqual([{ sleeping: 0 }])
+  await close()
+})
+
+test('no more connections are made than were allowed, and who waits for one does not wait for ever', async () => {
+  const { prisma, pool, close } = createDatabase(database.url, { maxConnections: 2, timeoutMs: 2000 })
+  const clients = await Promise.all([pool.connect(), pool.connect()])
+  await expect(prisma.$executeRaw`SELECT 1`).rejects.toThrow(/timeout exceeded/)
+  expect(pool.totalCount).toBe(2)
+  for (const client of clients) client.release()
+  await prisma.$executeRaw`SELECT 1`
+  await close()
+})
