@@ -7,7 +7,8 @@ import type { Queryable } from '../src/store/queryable.ts'
 import { storeRecords } from '../src/store/records.ts'
 import type { Bench } from './harness/bench.ts'
 import { PAGE_SIZE, mappedPage } from './harness/pages.ts'
-import { createRawQueryable } from './harness/raw-queryable.ts'
+import { createRawQueryable } from '../src/store/raw-queryable.ts'
+import { createStatementNames } from '../src/store/statement-names.ts'
 import { figure, figureOf, inTurns, ratioOf, side } from './harness/rounds.ts'
 import { createInlineStore } from './peers/inline-store.ts'
 
@@ -19,6 +20,7 @@ export const pageWrite: Bench = {
   question: 'what does Prisma cost a page of 50 messages, and what does an unchanged page write?',
   async run({ server, smoke, rounds }) {
     const pages = smoke ? 10 : 300
+    const names = createStatementNames(() => true)
     await using stack = new AsyncDisposableStack()
     const kommo = await startSimulatedKommo()
     stack.defer(() => kommo.close())
@@ -60,7 +62,7 @@ export const pageWrite: Bench = {
     const client = new Client({ connectionString: await server.createDatabase() })
     await client.connect()
     stack.defer(() => client.end())
-    const rawDb = createRawQueryable(client)
+    const rawDb = createRawQueryable(client, names)
     const raw = await writer(
       async (records) => {
         await client.query('BEGIN')
@@ -76,7 +78,7 @@ export const pageWrite: Bench = {
     const inlineStore = createInlineStore(pool)
     const inline = await writer(
       (records) => inlineStore.storeRecords(records, conversationOf(records)),
-      createRawQueryable(pool),
+      createRawQueryable(pool, names),
       "stripe-sync-engine's way",
     )
 

@@ -9,7 +9,8 @@ import type { Inbox } from '../../src/inbox/inbox.ts'
 import { createLogger } from '../../src/logger.ts'
 import { createMetrics } from '../../src/metrics.ts'
 import { recordWebhooks } from '../../src/store/webhook-events.ts'
-import { createRawQueryable } from '../harness/raw-queryable.ts'
+import { createRawQueryable } from '../../src/store/raw-queryable.ts'
+import { createStatementNames } from '../../src/store/statement-names.ts'
 
 /**
  * What the receiver is measured against: the service's own app with another inbox, or less than that.
@@ -29,7 +30,8 @@ const { PEER, DATABASE_URL, CHANNEL_ID, CHANNEL_SECRET, POOL } = settings
 const channels = [{ id: CHANNEL_ID, secret: CHANNEL_SECRET, previousSecret: null }]
 const log = createLogger('info')
 const pool = new Pool({ connectionString: DATABASE_URL, max: POOL })
-const raw = createRawQueryable(pool)
+const names = createStatementNames(() => true)
+const raw = createRawQueryable(pool, names)
 
 const app =
   PEER === 'bare'
