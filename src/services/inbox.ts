@@ -37,8 +37,8 @@ export async function openInbox(
   const spool = await openSpool({ ...SPOOL, folder: join(config.dataDir, 'spool'), log })
   stack.defer(() => spool.close())
   const inbox = createInbox({
-    record: (webhooks) => recordWebhooks(prompt.prisma, webhooks),
-    recordPatiently: (webhooks) => recordWebhooks(patient.prisma, webhooks),
+    record: (webhooks) => recordWebhooks(prompt.raw, webhooks),
+    recordPatiently: (webhooks) => recordWebhooks(patient.raw, webhooks),
     spool,
     metrics,
     log,

@@ -1,6 +1,7 @@
 import type { ClaimedConversation, Walk } from '../domain/conversation.ts'
 import { AppError } from '../errors.ts'
 import type { Queryable } from './queryable.ts'
+import { withoutWaiting } from './without-waiting.ts'
 
 /** The claim has run out and somebody else may hold the conversation: this worker's write did not happen. */
 export class LeaseLostError extends AppError {
@@ -36,6 +37,9 @@ interface ClaimedRow {
   walkTail: string[]
 }
 
+/** A statement for each eight idle conversations would be half of what they cost; looking at more that are not idle costs too. */
+const LOOK_FURTHER = 24
+
 /**
  * Claims conversations of a channel that are due, oldest first, none that another worker holds, and none at all while the
  * channel is blocked.
@@ -43,40 +47,49 @@ interface ClaimedRow {
  * `run_after` is the lease as well: a claimed conversation is not due before it ends. A call is answered already
  * when a completed walk has seen the message that its webhook brings, because that walk began after the message was
  * made; reactions to old messages, and calls without a webhook (operator, command line), never are.
+ *
+ * @param toRead how many of those whose history is to be read
+ * @param lookFurther among how many more that are due the answered ones are claimed too
  */
 export async function claimConversations(
   db: Queryable,
   channelId: string,
-  limit: number,
+  toRead: number,
+  lookFurther = LOOK_FURTHER,
 ): Promise<ClaimedConversation[]> {
   const rows = await db.$queryRaw<ClaimedRow[]>`
     WITH due AS (
-      SELECT id FROM kommo.conversations
+      SELECT id, requested, processed, walks_completed, run_after FROM kommo.conversations
       WHERE split_part(scope_id, '_', 1) = ${channelId} AND requested > processed AND dead_at IS NULL
         -- Rounded as the column is: what was made due "now" half a millisecond ago is due.
         AND run_after <= now()::timestamptz(3)
         AND NOT EXISTS (SELECT FROM kommo.rate_limits WHERE channel_id = ${channelId} AND blocked_until > now())
-      ORDER BY run_after LIMIT ${limit}::int FOR UPDATE SKIP LOCKED
+      ORDER BY run_after LIMIT ${toRead + lookFurther}::int FOR UPDATE SKIP LOCKED
+    ), judged AS (
+      SELECT id, run_after, requested - processed = (
+        SELECT count(*) FROM kommo.webhook_events AS e JOIN kommo.messages AS m ON m.id = e.message_id
+        WHERE e.conversation_id = due.id AND e.sync_request > due.processed
+          AND e.sync_request <= due.requested AND e.kind = 'message' AND m.first_walk <= due.walks_completed
+      ) AS answered
+      FROM due
+    ), chosen AS (
+      SELECT id, answered, row_number() OVER (PARTITION BY answered ORDER BY run_after) AS place FROM judged
     ), claimed AS (
       UPDATE kommo.conversations AS c
       SET claim_id = gen_random_uuid(), run_after = now() + ${LEASE_MS}::int * interval '1 ms'
-      FROM due WHERE c.id = due.id
-      RETURNING c.*
+      FROM chosen WHERE c.id = chosen.id AND (chosen.answered OR chosen.place <= ${toRead}::int)
+      RETURNING c.*, chosen.answered
     )
     SELECT
       id, scope_id AS "scopeId", claim_id::text AS "claimId", requested, attempts,
       walks_completed AS "walksCompleted", COALESCE(full_walk_request > processed, false) AS full,
-      walk_requested AS "walkRequested", walk_offset AS "walkOffset", walk_tail AS "walkTail",
-      requested - processed = (
-        SELECT count(*) FROM kommo.webhook_events AS e JOIN kommo.messages AS m ON m.id = e.message_id
-        WHERE e.conversation_id = claimed.id AND e.sync_request > claimed.processed
-          AND e.sync_request <= claimed.requested AND e.kind = 'message' AND m.first_walk <= claimed.walks_completed
-      ) AS answered,
+      walk_requested AS "walkRequested", walk_offset AS "walkOffset", walk_tail AS "walkTail", answered,
       NOT EXISTS (
         SELECT FROM kommo.webhook_events AS e
         WHERE e.conversation_id = claimed.id AND e.sync_request > claimed.processed
           AND e.sync_request <= claimed.requested
-      ) AS unannounced
+      ) AS unannounced,
+      ${withoutWaiting} AS commits
     FROM claimed`
   return rows.map((row) => ({
     id: row.id,
@@ -131,7 +144,8 @@ export async function checkpointWalk(
       history_complete = false,
       last_message_at = GREATEST(last_message_at, ${lastMessageAt}::timestamptz),
       run_after = now() + ${LEASE_MS}::int * interval '1 ms', updated_at = now()
-    WHERE id = ${id} AND claim_id = ${claimId}::uuid`
+    WHERE id = ${id} AND claim_id = ${claimId}::uuid
+    RETURNING ${withoutWaiting}`
   if (updated === 0) throw new LeaseLostError(id)
 }
 
@@ -165,7 +179,8 @@ export async function completeWalk(
       last_message_at = GREATEST(last_message_at, ${lastMessageAt}::timestamptz),
       claim_id = NULL, attempts = 0, last_error = NULL,
       run_after = now() + ${READ_INTERVAL_MS}::int * interval '1 ms', updated_at = now()
-    WHERE id = ${id} AND claim_id = ${claimId}::uuid`
+    WHERE id = ${id} AND claim_id = ${claimId}::uuid
+    RETURNING ${withoutWaiting}`
   if (updated === 0) throw new LeaseLostError(id)
 }
 
@@ -179,7 +194,8 @@ export async function completeAnswered(db: Queryable, claims: readonly ClaimedCo
       ${claims.map(({ id }) => id)}::text[], ${claims.map(({ claimId }) => claimId)}::uuid[],
       ${claims.map(({ requested }) => requested)}::bigint[]
     ) AS done (id, claim_id, requested)
-    WHERE c.id = done.id AND c.claim_id = done.claim_id`
+    WHERE c.id = done.id AND c.claim_id = done.claim_id
+    RETURNING ${withoutWaiting}`
 }
 
 /** Gives a claim back: at once when the service stops, later when the channel may not be asked now. */

@@ -1,3 +1,4 @@
+import { DatabaseError } from 'pg'
 import { Prisma } from './generated/client.ts'
 
 /**
@@ -9,6 +10,7 @@ export function isDataError(error: unknown): boolean {
 }
 
 function sqlStateOf(error: unknown): string | null {
+  if (error instanceof DatabaseError) return error.code ?? null
   if (!(error instanceof Prisma.PrismaClientKnownRequestError)) return null
   const cause: unknown = Object(error.meta?.['driverAdapterError'])['cause']
   const code: unknown = Object(cause)['originalCode']

@@ -1,8 +1,10 @@
-import { createHash } from 'node:crypto'
 import { PrismaPg } from '@prisma/adapter-pg'
 import { type ClientBase, Pool } from 'pg'
 import type { BaseLogger } from 'pino'
 import { PrismaClient } from './generated/client.ts'
+import type { Queryable } from './queryable.ts'
+import { createRawQueryable } from './raw-queryable.ts'
+import { createStatementNames } from './statement-names.ts'
 
 /** Bursts must not wait for new connections (a handshake each). */
 const WARM_CONNECTIONS = 2
@@ -24,9 +26,6 @@ const SILENCE_MS = 1000
 
 const IDLE_TIMEOUT_MS = 30_000
 
-/** Names stay with each connection until it ends, and Prisma makes a new text for every length of a list. */
-const MOST_NAMED_STATEMENTS = 200
-
 export interface DatabaseOptions {
   maxConnections?: number
   /** For a statement, and for a connection to be made; a webhook has less time than a page. */
@@ -37,6 +36,8 @@ export interface DatabaseOptions {
 export interface Database {
   url: string
   prisma: PrismaClient
+  /** The same statements through the bare driver. */
+  raw: Queryable
   /** The connections that Prisma uses, for what Prisma cannot do. */
   pool: Pool
   close: () => Promise<void>
@@ -64,12 +65,14 @@ export function createDatabase(
   })
   // Without a listener an idle connection that is lost would end the process.
   pool.on('error', (error) => log?.warn({ err: error }, 'idle database connection lost'))
+  const statementNames = createStatementNames(() => session.isOwn)
   const prisma = new PrismaClient({
-    adapter: new PrismaPg(pool, { statementNameGenerator: createStatementNames(session) }),
+    adapter: new PrismaPg(pool, { statementNameGenerator: statementNames }),
   })
   return {
     url: databaseUrl,
     prisma,
+    raw: createRawQueryable(pool, statementNames),
     pool,
     async close() {
       await prisma.$disconnect()
@@ -94,18 +97,4 @@ async function prepareSession(client: ClientBase, timeoutMs: number, session: Se
     [Reflect.get(client, 'processID'), String(timeoutMs), String(IDLE_IN_TRANSACTION_MS)],
   )
   session.isOwn = rows.length === 1
-}
-
-/** One name for one SQL text, so that a connection parses and plans it once. Later texts stay unnamed: `''`. */
-function createStatementNames(session: Session): (query: { sql: string }) => string {
-  const names = new Map<string, string>()
-  return ({ sql }) => {
-    if (!session.isOwn) return ''
-    const known = names.get(sql)
-    if (known !== undefined) return known
-    if (names.size >= MOST_NAMED_STATEMENTS) return ''
-    const name = `s_${createHash('sha256').update(sql).digest('base64url').slice(0, 24)}`
-    names.set(sql, name)
-    return name
-  }
 }

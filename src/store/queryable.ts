@@ -1,4 +1,5 @@
-import type { PrismaClient } from './generated/client.ts'
-
 /** A Prisma client or a transaction of one: what a statement needs to run. */
-export type Queryable = Pick<PrismaClient, '$queryRaw' | '$executeRaw'>
+export interface Queryable {
+  $queryRaw<T>(strings: TemplateStringsArray, ...values: unknown[]): Promise<T>
+  $executeRaw(strings: TemplateStringsArray, ...values: unknown[]): Promise<number>
+}

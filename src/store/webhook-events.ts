@@ -1,6 +1,7 @@
 import type { InboxWebhook } from '../domain/webhook.ts'
 import { callsForSync, carriesMessage } from '../domain/webhook.ts'
 import type { Queryable } from './queryable.ts'
+import { withoutWaiting } from './without-waiting.ts'
 
 /**
  * How long after its first webhook a conversation is read: the webhooks of one send (several attachments are
@@ -87,7 +88,8 @@ export async function settleWebhookEvents(
   await db.$executeRaw`
     UPDATE kommo.webhook_events AS e SET processed_at = now(), error = outcome.error
     FROM unnest(${outcomes.map(({ id }) => id)}::bigint[], ${outcomes.map(({ error }) => error)}::text[]) AS outcome (id, error)
-    WHERE e.id = outcome.id`
+    WHERE e.id = outcome.id
+    RETURNING ${withoutWaiting}`
 }
 
 /**
