@@ -4,7 +4,7 @@ import rawBody from 'fastify-raw-body'
 import { Pool } from 'pg'
 import { z } from 'zod'
 import { buildApp } from '../../src/app.ts'
-import { verifyWebhook } from '../../src/http/verify-webhook.ts'
+import { readClaim, verifyWebhook } from '../../src/http/verify-webhook.ts'
 import type { Inbox } from '../../src/inbox/inbox.ts'
 import { createLogger } from '../../src/logger.ts'
 import { createMetrics } from '../../src/metrics.ts'
@@ -41,6 +41,7 @@ const app =
         metrics: createMetrics(),
         channels,
         adminToken: null,
+        trustedProxies: [],
         inbox: inboxOf(PEER),
         missing: async () => [],
         callForSync: async () => false,
@@ -71,7 +72,7 @@ function buildBareApp() {
       async (request, reply) => {
         const body = Buffer.from(request.rawBody ?? '')
         const signature = String(request.headers['x-signature'])
-        const verdict = verifyWebhook(channels, request.params.scopeId, body, signature)
+        const verdict = verifyWebhook(readClaim(channels, request.params.scopeId, signature), body)
         if (verdict.kind === 'refused') return reply.code(401).send()
         return { status: 'accepted' }
       },

@@ -61,6 +61,8 @@ const LOOK_AGAIN_MS = 50
 
 export function createRateLimiter(db: Queryable, requestsPerSecond: number): RateLimiter {
   const spacingMs = (1000 / requestsPerSecond) * SPACING_MARGIN
+  // Less than one a second leaves room to be late in.
+  const punctualMs = Math.max(PUNCTUAL_MS, (spacingMs - 1000) / 3)
   const clock = createDatabaseClock()
   let warmedUp: Promise<void> | null = null
 
@@ -76,7 +78,7 @@ export function createRateLimiter(db: Queryable, requestsPerSecond: number): Rat
   async function nextTurn(channelId: string, lateMs: number, signal: AbortSignal): Promise<Turn> {
     signal.throwIfAborted()
     const askedAt = performance.now()
-    const slot = await reserveRequest(db, channelId, spacingMs + lateMs - PUNCTUAL_MS)
+    const slot = await reserveRequest(db, channelId, spacingMs + lateMs - punctualMs)
     if (slot.kind === 'blocked') throw new ChannelBlockedError(channelId, slot.forMs, slot.reason)
     const databaseTime = slot.at.getTime() - slot.waitMs
     clock.observe({ askedAt, answeredAt: performance.now(), databaseTime })
@@ -107,7 +109,10 @@ export function createRateLimiter(db: Queryable, requestsPerSecond: number): Rat
       await warmedUp
       for (let missed = 0; ; missed += 1) {
         // Once is chance, or the handshake, which has been made now.
-        const lateMs = Math.min(PUNCTUAL_MS * 2 ** Math.max(0, missed - 1), MOST_LATE_MS)
+        const lateMs = Math.max(
+          punctualMs,
+          Math.min(PUNCTUAL_MS * 2 ** Math.max(0, missed - 1), MOST_LATE_MS),
+        )
         try {
           return await ask(await nextTurn(channelId, lateMs, signal))
         } catch (error) {

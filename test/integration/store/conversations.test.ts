@@ -178,7 +178,7 @@ describe('claiming', () => {
     await record(...[1, 2, 3, 4].map((n) => ({ conversationId: `c${n}` })))
     await letTimePass()
     const made = await database.prisma.$transaction(async (tx) => {
-      const first = await claimConversations(tx, CHANNEL, 2)
+      const first = await claimConversations(tx, CHANNEL, 2, 0)
       return [first, await claimConversations(database.prisma, CHANNEL, 4)]
     })
     expect(made.map((claims) => claims.length)).toEqual([2, 2])
