@@ -75,6 +75,24 @@ export function createMetrics() {
       labelNames: ['answer'] as const,
       registers,
     }),
+    rateWaitSeconds: new Histogram({
+      name: 'kommo_sync_rate_wait_seconds',
+      help: "Time that a history request waited for its channel's turn",
+      buckets: [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
+      registers,
+    }),
+    pages: new Counter({
+      name: 'kommo_sync_pages_total',
+      help: 'Pages of history that were stored',
+      registers,
+    }),
+    messageLagSeconds: new Histogram({
+      name: 'kommo_sync_message_lag_seconds',
+      help: "From Kommo's time of a message to its row, by source (webhook, history; not the first walk, which brings old messages)",
+      labelNames: ['source'] as const,
+      buckets: [0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 21_600, 86_400],
+      registers,
+    }),
     messages: new Counter({
       name: 'kommo_sync_messages_total',
       help: 'Messages written, by source (webhook, history) and outcome (inserted, updated, unchanged)',
@@ -109,4 +127,13 @@ export function countStored(
   messages.inc({ source, outcome: 'inserted' }, stored.inserted)
   messages.inc({ source, outcome: 'updated' }, stored.updated)
   messages.inc({ source, outcome: 'unchanged' }, stored.unchanged)
+}
+
+/** How far behind Kommo the rows are. Clocks differ, so a message may seem to come from the future: that is no lag. */
+export function observeLag(
+  { messageLagSeconds }: Metrics,
+  source: 'webhook' | 'history',
+  { insertedLagMs }: { insertedLagMs: readonly number[] },
+): void {
+  for (const lagMs of insertedLagMs) messageLagSeconds.observe({ source }, Math.max(0, lagMs) / 1000)
 }

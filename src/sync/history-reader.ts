@@ -42,7 +42,7 @@ export interface HistoryReaderOptions {
   db: Queryable
   kommo: KommoClient
   rateLimiter: RateLimiter
-  metrics: Pick<Metrics, 'historyRequests'>
+  metrics: Pick<Metrics, 'historyRequests' | 'rateWaitSeconds'>
 }
 
 /** A refused signature does not mend itself within seconds; a rate does. */
@@ -54,28 +54,39 @@ export function createHistoryReader({
   rateLimiter,
   metrics,
 }: HistoryReaderOptions): HistoryReader {
-  async function ask(address: PageAddress, turn: Turn, signal: AbortSignal): Promise<ObservedPage> {
+  async function ask(address: PageAddress, signal: AbortSignal, turn: Turn): Promise<ObservedPage> {
     const { scopeId, conversationId } = address
     const page = await kommo.getHistoryPage({ ...address, signal, onLeave: () => turn.leave() })
     const context = { scopeId, conversationId, observedAt: turn.at }
     return { records: page.map((record) => mapHistoryRecord(record, context)), observedAt: turn.at }
   }
 
+  /** Counts what an answer came to, and tells the other replicas what they have to know. */
+  async function takeNote(
+    channelId: string,
+    turn: Turn,
+    asked: Promise<ObservedPage>,
+  ): Promise<ObservedPage> {
+    try {
+      const page = await asked
+      metrics.historyRequests.inc({ answer: 'ok' })
+      if (turn.refusals > 0) await clearRefusals(db, channelId)
+      return page
+    } catch (error) {
+      const answer = answerOf(error)
+      if (answer !== null) metrics.historyRequests.inc({ answer })
+      if (error instanceof KommoHttpError && error.channelFault) await tellRefusal(db, channelId, error)
+      throw error
+    }
+  }
+
   return {
     async readPage(address, { waiting, asking }) {
       const { channelId } = parseScopeId(address.scopeId)
+      const endWait = metrics.rateWaitSeconds.startTimer()
       return rateLimiter.inTurn(channelId, waiting, async (turn) => {
-        try {
-          const page = await ask(address, turn, asking)
-          metrics.historyRequests.inc({ answer: 'ok' })
-          if (turn.refusals > 0) await clearRefusals(db, channelId)
-          return page
-        } catch (error) {
-          const answer = answerOf(error)
-          if (answer !== null) metrics.historyRequests.inc({ answer })
-          if (error instanceof KommoHttpError && error.channelFault) await tellRefusal(db, channelId, error)
-          throw error
-        }
+        endWait()
+        return takeNote(channelId, turn, ask(address, asking, turn))
       })
     },
   }

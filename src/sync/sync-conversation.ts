@@ -1,6 +1,6 @@
 import type { Logger } from 'pino'
 import type { ClaimedConversation } from '../domain/conversation.ts'
-import { type Metrics, countStored } from '../metrics.ts'
+import { type Metrics, countStored, observeLag } from '../metrics.ts'
 import type { Database } from '../store/prisma.ts'
 import type { HistoryReader } from './history-reader.ts'
 import { storePage } from './store-page.ts'
@@ -37,10 +37,13 @@ export async function syncConversation(
     const address = { scopeId, conversationId, offset: walk.offset }
     const page = await history.readPage(address, { waiting: stopping, asking: cutOff })
     const { stored, step, hasNews } = await storePage(database, claim, walk, page, guard.stepsBack)
+    metrics.pages.inc()
     countStored(metrics, 'history', stored)
+    if (walk.number > 1) observeLag(metrics, 'history', stored)
     if (claim.unannounced && walk.number > 1) metrics.messagesRepaired.inc(stored.inserted)
+    const { inserted, updated, unchanged } = stored
     log.debug(
-      { conversationId, offset: walk.offset, records: page.records.length, ...stored, step: step.kind },
+      { conversationId, offset: walk.offset, inserted, updated, unchanged, step: step.kind },
       'page stored',
     )
     if (step.kind === 'finished') return 'finished'
