@@ -22,6 +22,8 @@ export interface Config {
   /** Proxies in front, whose word on the client's address is taken: addresses, CIDR or names of ranges. */
   trustedProxies: readonly string[]
   role: Role
+  /** After a signal: how long webhooks are still taken while `/readyz` says that they should go elsewhere. */
+  drainDelayMs: number
   /** How often conversations are read again without a webhook; 0 is never. */
   reconcileIntervalMs: number
   retentionDays: number
@@ -147,6 +149,7 @@ const environment = z.object({
   PORT: wholeNumber(0, 65_535).prefault('3000'),
   TRUST_PROXY: proxies.optional(),
   ROLE: z.enum(['all', 'receiver', 'worker'], { error: 'must be all, receiver or worker' }).prefault('all'),
+  DRAIN_DELAY: duration.refine((ms) => ms <= 300_000, 'must be at most 5m').prefault('1s'),
   RECONCILE_INTERVAL: duration.prefault('1h'),
   RETENTION_DAYS: wholeNumber(1, 36_500).prefault('30'),
   ADMIN_TOKEN: z.string().min(16, 'must have at least 16 characters').optional(),
@@ -202,6 +205,7 @@ export function loadConfig(
     port: values.PORT,
     trustedProxies: values.TRUST_PROXY ?? [],
     role: values.ROLE,
+    drainDelayMs: values.DRAIN_DELAY,
     reconcileIntervalMs: values.RECONCILE_INTERVAL,
     retentionDays: values.RETENTION_DAYS,
     adminToken: values.ADMIN_TOKEN ?? null,

@@ -11,13 +11,16 @@ export async function serve(config: Config): Promise<void> {
   const opening = openService(config, log)
 
   // Before anything is awaited: as process 1 of a container a signal without a handler would be ignored.
-  const grace = closeWithGrace({ delay: GRACE_MS, logger: log }, async ({ signal, err }) => {
-    if (err) log.fatal({ err }, 'an error that nobody handled ends the service')
-    else log.info({ signal }, 'stopping')
-    const service = await opening.catch(() => null)
-    await service?.[Symbol.asyncDispose]()
-    log.info('stopped')
-  })
+  const grace = closeWithGrace(
+    { delay: config.drainDelayMs + GRACE_MS, logger: log },
+    async ({ signal, err }) => {
+      if (err) log.fatal({ err }, 'an error that nobody handled ends the service')
+      else log.info({ signal }, 'stopping')
+      const service = await opening.catch(() => null)
+      await service?.[Symbol.asyncDispose]()
+      log.info('stopped')
+    },
+  )
 
   try {
     const service = await opening

@@ -43,6 +43,7 @@ async function run(keep: boolean): Promise<void> {
     KOMMO_BASE_URL: kommo.url,
     DATA_DIR: dataDir,
     HOST: '127.0.0.1',
+    DRAIN_DELAY: '0',
     PORT: '0',
     LOG_LEVEL: process.env['LOG_LEVEL'] ?? 'warn',
   })

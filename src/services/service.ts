@@ -16,6 +16,8 @@ import { openInbox } from './inbox.ts'
 const MIGRATION_END_MS = 3000
 /** A client that has not sent its request by then, or does not read its answer, is let go: the rest has to stop too. */
 const FINISH_REQUESTS_MS = 4000
+/** A database that does not answer by then does not keep the process from ending; leases run out. */
+const CUT_OFF_MS = 6000
 /** For the tables of a database that is there; webhooks should not wait longer for them. */
 const START_WAIT_MS = 5000
 
@@ -25,7 +27,7 @@ export interface Service extends AsyncDisposable {
 
 /**
  * The whole service, not yet listening. Where the database is away it takes webhooks all the same, and the rest begins when
- * the database is back. Disposing it stops in order: not ready; requests answered, and beside them pages finished and claims
+ * the database is back. Disposing it stops in order: not ready, for `drainDelayMs`; requests answered, and beside them pages finished and claims
  * given back; the last commit; connections closed.
  * @throws MigrationError where the tables cannot be brought up to date and waiting does not help.
  */
@@ -89,11 +91,18 @@ export async function openService(config: Config, log: Logger): Promise<Service>
       return absent.length === 0 && inbox?.state === 'spool' ? ['database'] : absent
     },
   })
+  app.addHook('onRequest', async (_request, reply) => {
+    if (draining) reply.header('connection', 'close')
+  })
   stack.defer(async () => {
     draining = true
     metrics.draining.set(1)
+    const cutOff = setTimeout(() => database.cutOff(), config.drainDelayMs + CUT_OFF_MS)
+    cutOff.unref()
     // Beside the requests, so that others can go on with the conversations at once. Its outcome is awaited further down.
     stopBackground().catch(() => {})
+    // Whoever sends us requests has to notice first: a webhook is sent once, and not again when it is refused.
+    if (inbox !== null && app.server.listening) await sleep(config.drainDelayMs)
     const patience = setTimeout(() => app.server.closeAllConnections(), FINISH_REQUESTS_MS)
     await app.close()
     clearTimeout(patience)

@@ -1,6 +1,7 @@
 import { Client } from 'pg'
 import type { Logger } from 'pino'
 import type { Queryable } from './queryable.ts'
+import { createSockets } from './sockets.ts'
 
 export interface Listener {
   close(): Promise<void>
@@ -21,10 +22,12 @@ export function listen(databaseUrl: string, log: Logger, onNotification: () => v
   let closed = false
   let retryTimer: NodeJS.Timeout | undefined
   let client: Client | null = null
+  const sockets = createSockets()
 
   async function connect(): Promise<void> {
     const connecting = new Client({
       connectionString: databaseUrl,
+      stream: () => sockets.open(),
       application_name: 'kommo-sync listener',
       keepAlive: true,
       connectionTimeoutMillis: 5000,
@@ -64,7 +67,7 @@ export function listen(databaseUrl: string, log: Logger, onNotification: () => v
     async close() {
       closed = true
       clearTimeout(retryTimer)
-      await client?.end().catch(() => {})
+      await sockets.whenEnded(client?.end().catch(() => {}) ?? Promise.resolve())
     },
   }
 }

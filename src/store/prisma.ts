@@ -4,6 +4,7 @@ import type { BaseLogger } from 'pino'
 import { PrismaClient } from './generated/client.ts'
 import type { Queryable } from './queryable.ts'
 import { createRawQueryable } from './raw-queryable.ts'
+import { createSockets } from './sockets.ts'
 import { createStatementNames } from './statement-names.ts'
 
 /** Bursts must not wait for new connections (a handshake each). */
@@ -40,6 +41,8 @@ export interface Database {
   raw: Queryable
   /** The connections that Prisma uses, for what Prisma cannot do. */
   pool: Pool
+  /** Ends what is under way with an error: for a stop that must not wait for a server that does not answer. */
+  cutOff: () => void
   close: () => Promise<void>
 }
 
@@ -49,7 +52,9 @@ export function createDatabase(
   { maxConnections = 10, timeoutMs = STATEMENT_TIMEOUT_MS, log }: DatabaseOptions = {},
 ): Database {
   const session = { isOwn: false }
+  const sockets = createSockets()
   const pool = new Pool({
+    stream: () => sockets.open(),
     // oxlint-disable-next-line typescript/no-misused-promises -- the pool waits for it, its types do not say so
     onConnect: (client) => prepareSession(client, timeoutMs, session),
     connectionString: databaseUrl,
@@ -74,9 +79,10 @@ export function createDatabase(
     prisma,
     raw: createRawQueryable(pool, statementNames),
     pool,
+    cutOff: () => sockets.cutOff(),
     async close() {
       await prisma.$disconnect()
-      await pool.end()
+      await sockets.whenEnded(pool.end())
     },
   }
 }

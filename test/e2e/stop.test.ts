@@ -5,6 +5,7 @@ import type { Conversation } from '../../src/simulated-kommo/conversation.ts'
 import { type SimulatedKommo, startSimulatedKommo } from '../../src/simulated-kommo/simulated-kommo.ts'
 import type { SignedWebhook } from '../../src/simulated-kommo/webhooks.ts'
 import { type TestDatabase, createTestDatabase } from '../helpers/database.ts'
+import { startOwnPostgres } from '../helpers/own-postgres.ts'
 import { type RunningService, startService } from '../helpers/service.ts'
 import { showFigures } from '../helpers/soak.ts'
 import { untilSynced } from '../helpers/synced.ts'
@@ -184,6 +185,49 @@ describe('after SIGTERM', () => {
       },
       { timeout: 3000, interval: 20 },
     )
+    expect(await service.exited).toEqual({ code: 0, signal: null })
+    expect(performance.now() - signalledAt).toBeLessThan(GRACE_MS)
+  })
+
+  test('webhooks are still taken while /readyz sends them elsewhere, for DRAIN_DELAY', async () => {
+    await using service = await start({ DRAIN_DELAY: '2s' })
+    const conversation = kommo.conversations.generate({ messages: 100, seed: 'draining' })
+    process.kill(service.pid, 'SIGTERM')
+    const signalledAt = performance.now()
+    await vi.waitFor(async () => expect((await fetch(`${service.url}/readyz`)).status).toBe(503), {
+      interval: 5,
+    })
+    const accepted: SignedWebhook[] = []
+    for (const webhook of webhooksOf(conversation).slice(0, 5)) {
+      const answer = await fetch(`${service.url}/webhooks/kommo/${webhook.scopeId}`, {
+        method: 'POST',
+        headers: { 'x-signature': webhook.signature },
+        body: webhook.bytes,
+      })
+      expect(answer.status).toBe(200)
+      // A proxy that keeps connections open comes again over a new one.
+      expect(answer.headers.get('connection')).toBe('close')
+      accepted.push(webhook)
+    }
+    expect(await service.exited).toEqual({ code: 0, signal: null })
+    expect(performance.now() - signalledAt).toBeGreaterThan(1900)
+    expect(await storedBodies()).toEqual(accepted.map(({ bytes }) => bytes.toString('hex')))
+    // What it took last is for others to read, or for itself later.
+    const { rows } = await database.pool.query('SELECT claim_id FROM kommo.conversations')
+    expect(rows).toEqual([{ claim_id: null }])
+  })
+
+  test('a database that does not answer any more does not keep it from ending with 0, in time', async () => {
+    await using postgres = await startOwnPostgres()
+    await using service = await start({ DATABASE_URL: postgres.url })
+    const conversation = kommo.conversations.generate({ messages: 2_000, seed: 'hung' })
+    kommo.faults.setLatency(20)
+    await using sender = createWebhookSender(service.url)
+    await sender.send(firstWebhook(conversation))
+    await walkOf(conversation, 3)
+    await postgres.freeze()
+    const signalledAt = performance.now()
+    process.kill(service.pid, 'SIGTERM')
     expect(await service.exited).toEqual({ code: 0, signal: null })
     expect(performance.now() - signalledAt).toBeLessThan(GRACE_MS)
   })

@@ -86,6 +86,7 @@ export async function startService(
   const [command, ...args] = [...within, process.execPath, 'src/server.ts']
   const { child, output, exited } = start(command, args, {
     HOST: '127.0.0.1',
+    DRAIN_DELAY: '0',
     PORT: '0',
     // Nobody else's spool.
     DATA_DIR: join(folders, randomUUID()),

@@ -37,6 +37,7 @@ test('a channel id and a secret are enough', () => {
     port: 3000,
     trustedProxies: [],
     role: 'all',
+    drainDelayMs: 1000,
     reconcileIntervalMs: 3_600_000,
     retentionDays: 30,
     adminToken: null,
