@@ -16,10 +16,6 @@ export function createSockets(): Sockets {
   const sockets = new Set<Socket>()
   let isCutOff = false
 
-  function letGo(socket: Socket): void {
-    socket.destroy(new Error('the connection was let go of'))
-  }
-
   function cutOff(): void {
     isCutOff = true
     for (const socket of sockets) letGo(socket)
@@ -43,4 +39,8 @@ export function createSockets(): Sockets {
       }
     },
   }
+}
+
+function letGo(socket: Socket): void {
+  socket.destroy(new Error('the connection was let go of'))
 }
