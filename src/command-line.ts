@@ -11,6 +11,7 @@ import { type Config, loadConfig } from './config.ts'
 import type { WebhookKind } from './domain/webhook.ts'
 import { AppError, ConfigError, UsageError } from './errors.ts'
 import { createLogger } from './logger.ts'
+import { VERSION } from './version.ts'
 
 /** What a command line needs of its process. */
 export interface Surroundings {
@@ -35,6 +36,7 @@ function program(surroundings: Surroundings): Command {
   const json = new Option('--json', 'print facts for a script')
   const command = new Command('kommo-sync')
     .description("Keeps a company's Kommo chats in its own Postgres, whole and current.")
+    .version(VERSION)
     .exitOverride()
     .configureOutput({ writeOut: (text) => stdout.write(text), writeErr: (text) => stderr.write(text) })
     .addHelpText('after', '\nExit codes: 0 done, 1 failed, 2 wrong usage or configuration.')

@@ -110,6 +110,12 @@ export function createMetrics() {
       labelNames: ['outcome'] as const,
       registers,
     }),
+    buildInfo: new Gauge({
+      name: 'kommo_sync_build_info',
+      help: '1, labelled with what runs: version, node_version, role',
+      labelNames: ['version', 'node_version', 'role'] as const,
+      registers,
+    }),
     draining: new Gauge({
       name: 'kommo_sync_draining',
       help: '1 while the process finishes its work before it ends',

@@ -4,12 +4,15 @@ import type { Logger } from 'pino'
 import { buildApp } from '../app.ts'
 import type { Config } from '../config.ts'
 import { createMetrics } from '../metrics.ts'
+import { VERSION } from '../version.ts'
 import { createAvailability } from '../store/availability.ts'
 import { callForSync } from '../store/conversations.ts'
 import { migrateInTheEnd } from '../store/migrate-in-the-end.ts'
+import { readSyncHealth } from '../store/sync-health.ts'
 import { startHints } from '../sync/hints.ts'
 import { openBackground } from './background.ts'
 import { openDatabase } from './database.ts'
+import { addHealthMetrics } from './health-metrics.ts'
 import { openInbox } from './inbox.ts'
 
 /** Migrating in a database that hangs cannot be called off; the session ends with the process. */
@@ -35,6 +38,12 @@ export async function openService(config: Config, log: Logger): Promise<Service>
   await using stack = new AsyncDisposableStack()
   const { database } = stack.use(await openDatabase(config, log))
   const metrics = createMetrics()
+  addHealthMetrics({
+    registry: metrics.registry,
+    channelIds: config.channels.map(({ id }) => id),
+    read: () => readSyncHealth(database.prisma),
+  })
+  metrics.buildInfo.set({ version: VERSION, node_version: process.version, role: config.role }, 1)
 
   const stopping = new AbortController()
   const delayed = Promise.withResolvers<boolean>()

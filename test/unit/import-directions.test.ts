@@ -16,7 +16,7 @@ const FLOORS = [
   ['inbox', 'sync'],
   ['kommo', 'store', 'embedded', 'simulated-kommo'],
   ['config.ts', 'metrics.ts', 'logger.ts'],
-  ['domain', 'errors.ts'],
+  ['domain', 'errors.ts', 'version.ts'],
 ]
 
 /** Neighbours on one floor do not know each other; who may use what from outside the project. */
