@@ -56,7 +56,7 @@ export async function generateMessages(pool: Pool, messages: number): Promise<vo
          sent_at, sent_at
        FROM (
          SELECT n, chat, random() < 0.5 AS outgoing,
-           date_trunc('milliseconds', LEAST(now(), c.created_at + random() ^ 4 * interval '150 days') - random() * interval '1 hour') AS sent_at
+           date_trunc('milliseconds', c.created_at + random() ^ 4 * LEAST(now() - c.created_at, interval '150 days')) AS sent_at
          FROM (SELECT n, ($3::int * random() ^ 2)::int % $3::int AS chat FROM generate_series(1, $2::int) AS n) AS drawn
          JOIN kommo.conversations AS c ON c.id = 'conversation-' || chat
        ) AS message ORDER BY sent_at`,

@@ -53,7 +53,10 @@ export function renderDiagram(relations: readonly Relation[]): string {
     `    ${name} {`,
     ...columns.map((c) => {
       const marks = [...(c.isKey ? ['PK'] : []), ...(c.refersTo === null ? [] : ['FK'])].join(', ')
-      return `        ${c.type.replace(/^kommo\./, '').replace('[]', '_array').replaceAll(' ', '_')} ${c.name} ${marks}`.trimEnd()
+      return `        ${c.type
+        .replace(/^kommo\./, '')
+        .replace('[]', '_array')
+        .replaceAll(' ', '_')} ${c.name} ${marks}`.trimEnd()
     }),
     '    }',
   ])
@@ -152,7 +155,9 @@ export async function runQuery(pool: Pool, sql: string): Promise<string> {
       types: { getTypeParser: () => (value: string) => value },
     })
     const cells = rows.map((row) => row.map((value) => value ?? ''))
-    const widths = fields.map(({ name }, i) => Math.max(name.length, ...cells.map((row) => row[i]?.length ?? 0)))
+    const widths = fields.map(({ name }, i) =>
+      Math.max(name.length, ...cells.map((row) => row[i]?.length ?? 0)),
+    )
     const line = (values: readonly string[], right: (i: number) => boolean) =>
       values
         .map((v, i) => (right(i) ? v.padStart(widths[i] ?? 0) : v.padEnd(widths[i] ?? 0)))
