@@ -133,7 +133,8 @@ CREATE TRIGGER "note_client" AFTER UPDATE OF "conversation_id", "direction", "se
 
 -- Search. Letters are compared without case and accents, words by their stem. Cyrillic words get the Russian stemmer,
 -- Latin ones the Spanish, which without accents serves Portuguese too; English has plurals only. One pass over the text,
--- because a stemmer for each language apart costs each message another one. All of it is in every PostgreSQL, so that neither an extension nor a right to create one is needed.
+-- because a stemmer for each language apart costs each message another one. All of it is in every PostgreSQL, so that
+-- neither an extension nor a right to create one is needed.
 CREATE TEXT SEARCH CONFIGURATION "kommo"."chat" (COPY = pg_catalog.russian);
 ALTER TEXT SEARCH CONFIGURATION "kommo"."chat"
   ALTER MAPPING FOR asciiword, asciihword, hword_asciipart WITH pg_catalog.spanish_stem;

@@ -210,7 +210,7 @@ test('revoke-reader takes the rights from open sessions and removes the role', a
     /permission denied|does not exist/,
   )
   await reader.end()
-  await expect(connectAs(name)).rejects.toThrow()
+  await expect(connectAs(name)).rejects.toThrow(/password authentication failed/)
   expect((await runCommand(['revoke-reader', name], env)).stderr).toContain(`There is no role ${name}.`)
 })
 
