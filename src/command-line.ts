@@ -1,9 +1,11 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { backfill } from './commands/backfill.ts'
 import { doctor } from './commands/doctor.ts'
+import { grantReader } from './commands/grant-reader.ts'
 import { migrateDatabase } from './commands/migrate.ts'
 import type { Output } from './commands/output.ts'
 import { WEBHOOK_KINDS, replay } from './commands/replay.ts'
+import { revokeReader } from './commands/revoke-reader.ts'
 import { serve } from './commands/serve.ts'
 import { status } from './commands/status.ts'
 import { verify } from './commands/verify.ts'
@@ -16,6 +18,7 @@ import { VERSION } from './version.ts'
 /** What a command line needs of its process. */
 export interface Surroundings {
   env: NodeJS.ProcessEnv
+  stdin: NodeJS.ReadableStream
   stdout: NodeJS.WriteStream
   stderr: NodeJS.WriteStream
   exitCode?: number | string | null | undefined
@@ -32,7 +35,7 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
 }
 
 function program(surroundings: Surroundings): Command {
-  const { env, stdout, stderr } = surroundings
+  const { env, stdin, stdout, stderr } = surroundings
   const json = new Option('--json', 'print facts for a script')
   const command = new Command('kommo-sync')
     .description("Keeps a company's Kommo chats in its own Postgres, whole and current.")
@@ -135,8 +138,37 @@ function program(surroundings: Surroundings): Command {
       conclude(await doctor(config, options.scope ?? null, outputFor(config, options)))
     })
 
+  command
+    .command('grant-reader')
+    .description('make or update a database role that may read schema kommo and do nothing else')
+    .argument('<name>', 'name of the role')
+    .option('--password-file <path>', 'file with the password; without one an existing role keeps its own')
+    .option('--password-stdin', 'read the password from standard input')
+    .addOption(json)
+    .addHelpText('after', GRANT_READER_HELP)
+    .action(async (name: string, options: { passwordFile?: string; passwordStdin?: true; json?: true }) => {
+      const config = loadConfig(env, { channels: 'optional' })
+      const source = { file: options.passwordFile ?? null, input: options.passwordStdin ? stdin : null }
+      conclude(await grantReader(config, name, source, outputFor(config, options)))
+    })
+
+  command
+    .command('revoke-reader')
+    .description('take the rights of a reader away, at once, and remove its role')
+    .argument('<name>', 'name of the role')
+    .addOption(json)
+    .action(async (name: string, options: { json?: true }) => {
+      const config = loadConfig(env, { channels: 'optional' })
+      conclude(await revokeReader(config, name, outputFor(config, options)))
+    })
+
   return command
 }
+
+const GRANT_READER_HELP = `
+The role may select from every table and view of schema kommo, also from those of later versions, and that includes the
+inbox: kommo.webhook_events holds the bodies as Kommo sent them. It may not write, create or grant. Every role may make
+temporary tables by default; that right is taken from PUBLIC in this database, and given to each role that exists.`
 
 interface ReplayFlags {
   id?: bigint[]

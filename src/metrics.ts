@@ -99,6 +99,12 @@ export function createMetrics() {
       labelNames: ['source', 'outcome'] as const,
       registers,
     }),
+    reactions: new Counter({
+      name: 'kommo_sync_reactions_total',
+      help: 'Reactions that webhooks told of, by change: react, unreact',
+      labelNames: ['change'] as const,
+      registers,
+    }),
     messagesRepaired: new Counter({
       name: 'kommo_sync_messages_repaired_total',
       help: 'Messages that a read without a webhook found: no webhook told of them',

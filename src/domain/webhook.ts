@@ -32,7 +32,8 @@ export function callsForSync({
   return scopeId !== null && conversationId !== null && kind !== 'typing'
 }
 
-/** Whether the webhook itself carries a message to store. */
-export function carriesMessage({ scopeId, kind, conversationId, messageId }: InboxWebhook): boolean {
-  return kind === 'message' && scopeId !== null && conversationId !== null && messageId !== null
+/** Whether the webhook itself carries something to store: a message or a reaction. */
+export function carriesContent({ scopeId, kind, conversationId, messageId }: InboxWebhook): boolean {
+  const isContent = kind === 'message' || kind === 'reaction'
+  return isContent && scopeId !== null && conversationId !== null && messageId !== null
 }

@@ -23,6 +23,7 @@ export interface ClassifiedWebhook {
 const NO_CONVERSATION =
   'The webhook names no conversation (an id of 1 to 1024 bytes), so nothing can be read for it.'
 const NO_MESSAGE_ID = 'The message has no usable id (1 to 1024 bytes): only the history can bring it.'
+const NO_REACTED_MESSAGE = 'The reaction names no message (an id of 1 to 1024 bytes), so it cannot be stored.'
 const MESSAGE_V1 =
   'This is a webhook of version v1, which carries no message id and cannot be stored. ' +
   'Connect the account again with "hook_api_version": "v2".'
@@ -59,7 +60,9 @@ export function classifyWebhook(body: Uint8Array): ClassifiedWebhook {
     // Until September 2023 the message was named by `msgid` alone (documented).
     const reactedTo = fieldOf(reaction, 'message')
     const messageId = idIn(reactedTo, 'id') ?? idIn(reaction, 'msgid')
-    return withConversation('reaction', reaction, { accountId, messageId, sentAt: sentAtOf(reactedTo) })
+    const known = { accountId, messageId, sentAt: sentAtOf(reactedTo) }
+    const told = withConversation('reaction', reaction, known)
+    return messageId === null ? { ...told, error: told.error ?? NO_REACTED_MESSAGE } : told
   }
 
   if (typeof read['receiver'] === 'string' && Object.hasOwn(read, 'conversation_id')) {

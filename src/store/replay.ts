@@ -1,4 +1,4 @@
-import { type InboxWebhook, type WebhookKind, callsForSync, carriesMessage } from '../domain/webhook.ts'
+import { type InboxWebhook, type WebhookKind, callsForSync, carriesContent } from '../domain/webhook.ts'
 import { Prisma } from './generated/client.ts'
 import type { Queryable } from './queryable.ts'
 
@@ -91,7 +91,7 @@ export async function replayWebhooks(db: Queryable, webhooks: readonly ReplayedW
         ${webhooks.map((w) => w.kind)}::text[], ${webhooks.map((w) => w.conversationId)}::text[],
         ${webhooks.map((w) => w.conversationClientId)}::text[], ${webhooks.map((w) => w.messageId)}::text[],
         ${webhooks.map((w) => w.sentAt)}::timestamptz[], ${webhooks.map((w) => w.error)}::text[],
-        ${webhooks.map(callsForSync)}::bool[], ${webhooks.map(carriesMessage)}::bool[]
+        ${webhooks.map(callsForSync)}::bool[], ${webhooks.map(carriesContent)}::bool[]
       ) AS t (id, scope_id, kind, conversation_id, client_id, message_id, sent_at, error, calls, pending)
     ), kept AS MATERIALIZED (
       -- The retention may have deleted some since they were read; who holds no row makes no call.

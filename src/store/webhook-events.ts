@@ -1,5 +1,4 @@
-import type { InboxWebhook } from '../domain/webhook.ts'
-import { callsForSync, carriesMessage } from '../domain/webhook.ts'
+import { type InboxWebhook, type WebhookKind, callsForSync, carriesContent } from '../domain/webhook.ts'
 import type { Queryable } from './queryable.ts'
 import { withoutWaiting } from './without-waiting.ts'
 
@@ -24,7 +23,7 @@ export async function recordWebhooks(db: Queryable, webhooks: readonly InboxWebh
   await db.$executeRaw`
 WITH input AS MATERIALIZED (
   SELECT * FROM unnest(
-    ${webhooks.map((w) => w.scopeId)}::text[], ${webhooks.map((w) => w.kind)}::text[], ${webhooks.map((w) => w.conversationId)}::text[], ${webhooks.map((w) => w.conversationClientId)}::text[], ${webhooks.map((w) => w.messageId)}::text[], ${webhooks.map((w) => w.sentAt)}::timestamptz[], ${webhooks.map((w) => w.body)}::bytea[], ${webhooks.map((w) => w.error)}::text[], ${webhooks.map(callsForSync)}::bool[], ${webhooks.map(carriesMessage)}::bool[], ${webhooks.map((w) => w.receiptId)}::uuid[], ${webhooks.map((w) => w.receivedAt)}::timestamptz[]
+    ${webhooks.map((w) => w.scopeId)}::text[], ${webhooks.map((w) => w.kind)}::text[], ${webhooks.map((w) => w.conversationId)}::text[], ${webhooks.map((w) => w.conversationClientId)}::text[], ${webhooks.map((w) => w.messageId)}::text[], ${webhooks.map((w) => w.sentAt)}::timestamptz[], ${webhooks.map((w) => w.body)}::bytea[], ${webhooks.map((w) => w.error)}::text[], ${webhooks.map(callsForSync)}::bool[], ${webhooks.map(carriesContent)}::bool[], ${webhooks.map((w) => w.receiptId)}::uuid[], ${webhooks.map((w) => w.receivedAt)}::timestamptz[]
   ) WITH ORDINALITY AS t (
     scope_id, kind, conversation_id, client_id, message_id, sent_at, body, error, calls, pending, receipt_id, received_at, position
   )
@@ -67,6 +66,7 @@ SELECT pg_notify('kommo_sync', '') FROM (SELECT count(*) FROM recorded) AS writt
 
 export interface PendingWebhookEvent {
   id: bigint
+  kind: WebhookKind
   scopeId: string
   conversationId: string
   body: Uint8Array
@@ -76,7 +76,7 @@ export interface PendingWebhookEvent {
 /** Locks the oldest webhooks that nobody works on; they stay locked until the transaction ends. */
 export async function lockPendingWebhookEvents(db: Queryable, limit: number): Promise<PendingWebhookEvent[]> {
   return db.$queryRaw<PendingWebhookEvent[]>`
-     SELECT id, scope_id AS "scopeId", conversation_id AS "conversationId", body, received_at AS "receivedAt"
+     SELECT id, kind, scope_id AS "scopeId", conversation_id AS "conversationId", body, received_at AS "receivedAt"
      FROM kommo.webhook_events WHERE processed_at IS NULL ORDER BY id LIMIT ${limit}::int FOR UPDATE SKIP LOCKED`
 }
 

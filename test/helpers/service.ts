@@ -50,12 +50,19 @@ interface Started {
 }
 
 /** Nothing of this process's own environment but what a process needs to run. */
-function start(command: string, args: readonly string[], env: Record<string, string>): Started {
+function start(
+  command: string,
+  args: readonly string[],
+  env: Record<string, string>,
+  input?: string,
+): Started {
   const child = spawn(command, args, {
     cwd: ROOT,
     env: { ...CHILD_ENVIRONMENT, ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['pipe', 'pipe', 'pipe'],
   })
+  // One that does not read may be gone.
+  child.stdin.on('error', () => {}).end(input)
   children.add(child)
   let all = ''
   const parts = { stdout: '', stderr: '' }
@@ -166,12 +173,13 @@ export function startCommand(args: readonly string[], env: Record<string, string
   return { pid: child.pid ?? 0, stdout, stderr, exited, kill: (signal) => void child.kill(signal) }
 }
 
-/** `kommo-sync …args` from its start to its end. */
+/** `kommo-sync …args` from its start to its end. @param input what it finds on standard input; else nothing is there */
 export async function runCommand(
   args: readonly string[],
   env: Record<string, string> = {},
+  input?: string,
 ): Promise<CommandResult> {
-  const { stdout, stderr, exited } = start(process.execPath, ['src/cli.ts', ...args], env)
+  const { stdout, stderr, exited } = start(process.execPath, ['src/cli.ts', ...args], env, input)
   const exit = await exited
   return { ...exit, stdout: stdout(), stderr: stderr() }
 }
