@@ -40,7 +40,7 @@ export async function applyWebhooks(dependencies: ApplyDependencies): Promise<bo
 }
 
 async function applyBatch({ database, metrics }: ApplyDependencies): Promise<boolean> {
-  return database.prisma.$transaction(async (tx) => {
+  return database.rawTransaction(async (tx) => {
     const events = await lockPendingWebhookEvents(tx, BATCH_SIZE)
     if (events.length > 0) countStored(metrics, 'webhook', await apply(tx, events))
     return events.length === BATCH_SIZE
@@ -51,7 +51,7 @@ async function applyOneByOne({ database, metrics, log }: ApplyDependencies): Pro
   for (let done = 0; done < BATCH_SIZE; done += 1) {
     let failing: PendingWebhookEvent | undefined
     try {
-      const more = await database.prisma.$transaction(async (tx) => {
+      const more = await database.rawTransaction(async (tx) => {
         const events = await lockPendingWebhookEvents(tx, 1)
         failing = events[0]
         if (events.length > 0) countStored(metrics, 'webhook', await apply(tx, events))
@@ -71,15 +71,18 @@ async function applyOneByOne({ database, metrics, log }: ApplyDependencies): Pro
 
 async function apply(db: Queryable, events: readonly PendingWebhookEvent[]): Promise<StoredRecords> {
   const mapped = events.map((event) => ({ id: event.id, record: mapEvent(event) }))
-  const stored = await storeRecords(
-    db,
-    mapped.map(({ record }) => record),
-    null,
-  )
-  await settleWebhookEvents(
-    db,
-    mapped.map(({ id, record }) => ({ id, error: record.kind === 'mapped' ? null : record.reason })),
-  )
+  // The second need not wait for the first: if that fails, the transaction does.
+  const [stored] = await Promise.all([
+    storeRecords(
+      db,
+      mapped.map(({ record }) => record),
+      null,
+    ),
+    settleWebhookEvents(
+      db,
+      mapped.map(({ id, record }) => ({ id, error: record.kind === 'mapped' ? null : record.reason })),
+    ),
+  ])
   return stored
 }
 
