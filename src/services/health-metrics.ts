@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Gauge, type Registry } from 'prom-client'
+import { Gauge, type GaugeConfiguration, type Registry } from 'prom-client'
 import type { SyncHealth } from '../store/sync-health.ts'
 
 export interface HealthMetricsOptions {
@@ -35,11 +35,14 @@ export function addHealthMetrics({
     return known.health
   }
 
+  function add<Label extends string>(configuration: GaugeConfiguration<Label>): void {
+    registry.registerMetric(new Gauge({ ...configuration, registers: [] }))
+  }
+
   function gauge(name: string, help: string, valueOf: (health: SyncHealth) => number): void {
-    new Gauge({
+    add({
       name,
       help,
-      registers: [registry],
       async collect() {
         const health = await latest()
         if (health === null) this.remove()
@@ -48,19 +51,17 @@ export function addHealthMetrics({
     })
   }
 
-  new Gauge({
+  add({
     name: 'kommo_sync_database_up',
     help: '1 if the database answered lately, else 0',
-    registers: [registry],
     async collect() {
       this.set((await latest()) === null ? 0 : 1)
     },
   })
-  new Gauge({
+  add({
     name: 'kommo_sync_conversations',
     help: 'Conversations that are due to be read (behind), could not be read the last time (failing), or were given up (dead)',
     labelNames: ['state'],
-    registers: [registry],
     async collect() {
       const health = await latest()
       this.reset()
@@ -68,11 +69,10 @@ export function addHealthMetrics({
       for (const state of ['behind', 'failing', 'dead'] as const) this.set({ state }, health[state])
     },
   })
-  new Gauge({
+  add({
     name: 'kommo_sync_channel_blocked',
     help: '1 while a channel must not be asked: Kommo refused the rate or the secret',
     labelNames: ['channel_id'],
-    registers: [registry],
     async collect() {
       const health = await latest()
       this.reset()

@@ -1,16 +1,21 @@
-import type { ClientBase, Pool } from 'pg'
+import { type ClientBase, type Pool, types } from 'pg'
 import { Prisma } from './generated/client.ts'
 import type { Queryable } from './queryable.ts'
 import type { StatementNames } from './statement-names.ts'
 
-/**
- * Sends the same statements without Prisma's engine in between: for the one write that somebody waits for. A lone webhook
- * is answered a third sooner so (measured, docs/benchmarks.md).
- */
+const INT8: number = types.builtins.INT8
+
+/** As Prisma has it. */
+const INT8_AS_BIGINT = {
+  getTypeParser: (oid: number, format?: 'text' | 'binary') =>
+    oid === INT8 ? BigInt : types.getTypeParser(oid, format),
+}
+
+/** Sends the same statements without Prisma's engine in between: for what somebody waits for. */
 export function createRawQueryable(client: Pool | ClientBase, nameOf: StatementNames): Queryable {
   function query(strings: TemplateStringsArray, values: readonly unknown[]) {
     const { text, values: parameters } = Prisma.sql(strings, ...values)
-    return client.query({ name: nameOf({ sql: text }), text, values: parameters })
+    return client.query({ name: nameOf({ sql: text }), text, values: parameters, types: INT8_AS_BIGINT })
   }
   return {
     async $queryRaw(strings, ...values) {
@@ -19,5 +24,29 @@ export function createRawQueryable(client: Pool | ClientBase, nameOf: StatementN
       return rows as never
     },
     $executeRaw: async (strings, ...values) => (await query(strings, values)).rowCount ?? 0,
+  }
+}
+
+/**
+ * A transaction whose statements need not wait for each other: those that are sent without awaiting the one before travel
+ * together, `BEGIN` with the first.
+ */
+export async function runRawTransaction<T>(
+  pool: Pool,
+  nameOf: StatementNames,
+  work: (db: Queryable) => Promise<T>,
+): Promise<T> {
+  const client = await pool.connect()
+  let isBroken = false
+  try {
+    const [, result] = await Promise.all([client.query('BEGIN'), work(createRawQueryable(client, nameOf))])
+    await client.query('COMMIT')
+    return result
+  } catch (error) {
+    // A connection on which even this fails is of no use to anybody.
+    await client.query('ROLLBACK').catch(() => (isBroken = true))
+    throw error
+  } finally {
+    client.release(isBroken)
   }
 }

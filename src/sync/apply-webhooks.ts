@@ -4,7 +4,7 @@ import type { Reaction } from '../domain/reaction.ts'
 import { parseWebhook } from '../kommo/classify-webhook.ts'
 import { mapWebhookMessage } from '../kommo/map-message.ts'
 import { mapWebhookReaction } from '../kommo/map-reaction.ts'
-import { type Metrics, countStored } from '../metrics.ts'
+import { type Metrics, countStored, observeLag } from '../metrics.ts'
 import { isDataError } from '../store/data-error.ts'
 import type { Database } from '../store/prisma.ts'
 import type { Queryable } from '../store/queryable.ts'
@@ -43,7 +43,7 @@ export async function applyWebhooks(dependencies: ApplyDependencies): Promise<bo
 }
 
 async function applyBatch({ database, metrics }: ApplyDependencies): Promise<boolean> {
-  return database.prisma.$transaction(async (tx) => {
+  return database.rawTransaction(async (tx) => {
     const events = await lockPendingWebhookEvents(tx, BATCH_SIZE)
     if (events.length > 0) count(metrics, await apply(tx, events))
     return events.length === BATCH_SIZE
@@ -54,7 +54,7 @@ async function applyOneByOne({ database, metrics, log }: ApplyDependencies): Pro
   for (let done = 0; done < BATCH_SIZE; done += 1) {
     let failing: PendingWebhookEvent | undefined
     try {
-      const more = await database.prisma.$transaction(async (tx) => {
+      const more = await database.rawTransaction(async (tx) => {
         const events = await lockPendingWebhookEvents(tx, 1)
         failing = events[0]
         if (events.length > 0) count(metrics, await apply(tx, events))
@@ -93,13 +93,17 @@ async function apply(db: Queryable, events: readonly PendingWebhookEvent[]): Pro
       outcomes.push({ id, error: record.kind === 'mapped' ? null : record.reason })
     }
   }
-  const stored = await storeRecords(db, messages, null)
-  await storeReactions(db, reactions)
-  await settleWebhookEvents(db, outcomes)
+  // None needs to wait for another: if one fails, the transaction does.
+  const [stored] = await Promise.all([
+    storeRecords(db, messages, null),
+    storeReactions(db, reactions),
+    settleWebhookEvents(db, outcomes),
+  ])
   return { stored, reactions }
 }
 
 function count(metrics: Metrics, { stored, reactions }: Applied): void {
   countStored(metrics, 'webhook', stored)
+  observeLag(metrics, 'webhook', stored)
   for (const { emoji } of reactions) metrics.reactions.inc({ change: emoji === null ? 'unreact' : 'react' })
 }

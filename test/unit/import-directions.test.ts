@@ -17,6 +17,8 @@ const FLOORS = [
   ['kommo', 'store', 'embedded', 'simulated-kommo'],
   ['config.ts', 'metrics.ts', 'logger.ts'],
   ['domain', 'errors.ts', 'version.ts'],
+  // The repository around src: package.json.
+  ['..'],
 ]
 
 /** Neighbours on one floor do not know each other; who may use what from outside the project. */
