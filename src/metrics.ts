@@ -107,7 +107,8 @@ export function createMetrics() {
     }),
     messagesRepaired: new Counter({
       name: 'kommo_sync_messages_repaired_total',
-      help: 'Messages that a read without a webhook found: no webhook told of them',
+      help: 'Messages that a read without a webhook found, by direction: of outgoing ones a webhook should have told',
+      labelNames: ['direction'] as const,
       registers,
     }),
     syncs: new Counter({
@@ -139,6 +140,15 @@ export function countStored(
   messages.inc({ source, outcome: 'inserted' }, stored.inserted)
   messages.inc({ source, outcome: 'updated' }, stored.updated)
   messages.inc({ source, outcome: 'unchanged' }, stored.unchanged)
+}
+
+/** Counts what a read found that no webhook had told of. */
+export function countRepaired(
+  { messagesRepaired }: Metrics,
+  { inserted, insertedOutgoing }: { inserted: number; insertedOutgoing: number },
+): void {
+  messagesRepaired.inc({ direction: 'outgoing' }, insertedOutgoing)
+  messagesRepaired.inc({ direction: 'incoming' }, inserted - insertedOutgoing)
 }
 
 /** How far behind Kommo the rows are. Clocks differ, so a message may seem to come from the future: that is no lag. */

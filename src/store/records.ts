@@ -7,6 +7,8 @@ export interface StoredRecords {
   inserted: number
   updated: number
   unchanged: number
+  /** Those of the inserted that the company wrote: of these Kommo tells. */
+  insertedOutgoing: number
   /** Of each inserted message whose time Kommo told: how long ago that was, by the clocks of both. */
   insertedLagMs: number[]
 }
@@ -123,7 +125,7 @@ const STORE_RECORDS = {
       extra, observed_at, first_walk
     FROM input_messages ORDER BY id
     ${MERGE_MESSAGE}
-    RETURNING (xmax = 0) AS inserted, sent_at`),
+    RETURNING (xmax = 0) AS inserted, sent_at, direction`),
   media: Prisma.raw(`
     INSERT INTO kommo.media AS d (message_id, type, url, thumbnail_url, file_name, file_size, media_group_id, observed_at)
     SELECT id, media_type, media_url, thumbnail_url, file_name, file_size, media_group_id, observed_at
@@ -144,11 +146,12 @@ export async function storeRecords(
 ): Promise<StoredRecords> {
   const mapped = records.filter((record) => record.kind === 'mapped')
   const messages = mergeMessages(mapped.map(({ message }) => message))
-  if (messages.length === 0) return { inserted: 0, updated: 0, unchanged: 0, insertedLagMs: [] }
+  if (messages.length === 0)
+    return { inserted: 0, updated: 0, unchanged: 0, insertedOutgoing: 0, insertedLagMs: [] }
   const participants = participantRows(mapped.flatMap((record) => record.participants))
 
   const [counts] = await db.$queryRaw<
-    { inserted: number; updated: number; insertedLagMs: number[] | null }[]
+    { inserted: number; updated: number; insertedOutgoing: number; insertedLagMs: number[] | null }[]
   >`
     WITH input_participants AS MATERIALIZED (
       SELECT * FROM json_to_recordset(${JSON.stringify(participants)}::json) AS t (
@@ -165,15 +168,18 @@ export async function storeRecords(
     stored_messages AS (${STORE_RECORDS.messages}),
     stored_media AS (${STORE_RECORDS.media})
     SELECT (count(*) FILTER (WHERE inserted))::int AS inserted, (count(*) FILTER (WHERE NOT inserted))::int AS updated,
+      (count(*) FILTER (WHERE inserted AND direction = 'outgoing'))::int AS "insertedOutgoing",
       array_agg((extract(epoch FROM clock_timestamp() - sent_at) * 1000)::float8)
         FILTER (WHERE inserted AND sent_at IS NOT NULL) AS "insertedLagMs"
     FROM stored_messages`
 
-  const { inserted, updated, insertedLagMs } = counts ?? { inserted: 0, updated: 0, insertedLagMs: null }
+  if (counts === undefined) throw new Error('unreachable: aggregates return one row')
+  const { inserted, updated, insertedOutgoing, insertedLagMs } = counts
   return {
     inserted,
     updated,
     unchanged: messages.length - inserted - updated,
+    insertedOutgoing,
     insertedLagMs: insertedLagMs ?? [],
   }
 }

@@ -1,6 +1,6 @@
 import type { Logger } from 'pino'
 import type { ClaimedConversation } from '../domain/conversation.ts'
-import { type Metrics, countStored, observeLag } from '../metrics.ts'
+import { type Metrics, countRepaired, countStored, observeLag } from '../metrics.ts'
 import type { Database } from '../store/prisma.ts'
 import type { HistoryReader } from './history-reader.ts'
 import { storePage } from './store-page.ts'
@@ -40,7 +40,7 @@ export async function syncConversation(
     metrics.pages.inc()
     countStored(metrics, 'history', stored)
     if (walk.number > 1) observeLag(metrics, 'history', stored)
-    if (claim.unannounced && walk.number > 1) metrics.messagesRepaired.inc(stored.inserted)
+    if (claim.unannounced && walk.number > 1) countRepaired(metrics, stored)
     const { inserted, updated, unchanged } = stored
     log.debug(
       { conversationId, offset: walk.offset, inserted, updated, unchanged, step: step.kind },

@@ -99,7 +99,7 @@ describe('a new message', () => {
     })
     const counts = await store([{ kind: 'mapped', message, participants: [sender, receiver] }], 3)
 
-    expect(counts).toEqual({ inserted: 1, updated: 0, unchanged: 0 })
+    expect(counts).toMatchObject({ inserted: 1, updated: 0, unchanged: 0 })
     const { observedAt, ...expected } = message
     expect(await storedMessage(message.id)).toEqual(expected)
     expect(await messageRow(message.id)).toMatchObject({ firstWalk: 3, observedAt })
@@ -119,12 +119,12 @@ describe('a new message', () => {
       recordSeen({ id, text: 'newer', observedAt: at(2) }),
       recordSeen({ id, text: 'older', type: 'text', observedAt: at(1) }),
     ])
-    expect(counts).toEqual({ inserted: 1, updated: 0, unchanged: 0 })
+    expect(counts).toMatchObject({ inserted: 1, updated: 0, unchanged: 0 })
     expect(await messageRow(id)).toMatchObject({ text: 'newer', type: 'text' })
   })
 
   test('storing none writes nothing', async () => {
-    expect(await store([])).toEqual({ inserted: 0, updated: 0, unchanged: 0 })
+    expect(await store([])).toMatchObject({ inserted: 0, updated: 0, unchanged: 0 })
   })
 })
 
@@ -208,7 +208,7 @@ describe('a message seen again', () => {
       )
     await store(page(1), 1)
     const before = await rowVersions()
-    expect(await store(page(2), 2)).toEqual({ inserted: 0, updated: 0, unchanged: 3 })
+    expect(await store(page(2), 2)).toMatchObject({ inserted: 0, updated: 0, unchanged: 3 })
     expect(await rowVersions()).toEqual(before)
   })
 })
