@@ -18,6 +18,9 @@ export interface Proxy extends AsyncDisposable {
 }
 
 export const NGINX = versionOf('nginx', '-v')
+/** For a test's title. */
+export const PROXY =
+  NGINX === null ? 'a proxy that does as the documented nginx' : `nginx ${NGINX} as documented`
 export const CADDY = versionOf('caddy', 'version')
 
 /** The proxy that the document describes: nginx with the documented file, or where that is absent one that does the same. */
