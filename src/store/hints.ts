@@ -1,8 +1,6 @@
 import type { Hint } from '../domain/hint.ts'
+import { CALL, SETTLE_MS } from './call.ts'
 import type { Queryable } from './queryable.ts'
-
-/** As for webhooks: what comes within it shares one read. */
-const SETTLE_MS = 250
 
 /**
  * Calls for a sync of conversations, as their webhooks would: a call wakes an idle conversation and revives a dead
@@ -25,14 +23,7 @@ export async function callForHints(db: Queryable, hints: readonly Hint[]): Promi
       FROM input WHERE may_be_new OR EXISTS (SELECT FROM kommo.conversations AS known WHERE known.id = input.id)
       ORDER BY id
       ON CONFLICT (id) DO UPDATE SET
-        requested = c.requested + 1,
-        run_after = CASE
-          WHEN c.dead_at IS NOT NULL THEN excluded.run_after
-          WHEN c.requested = c.processed THEN GREATEST(c.run_after, excluded.run_after)
-          ELSE c.run_after END,
-        attempts = CASE WHEN c.dead_at IS NULL THEN c.attempts ELSE 0 END,
-        dead_at = NULL,
-        updated_at = now()
+        ${CALL}
       WHERE c.scope_id = excluded.scope_id
       RETURNING 1
     )

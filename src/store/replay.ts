@@ -1,4 +1,5 @@
 import { type InboxWebhook, type WebhookKind, callsForSync, carriesContent } from '../domain/webhook.ts'
+import { CALL } from './call.ts'
 import { Prisma } from './generated/client.ts'
 import type { Queryable } from './queryable.ts'
 
@@ -103,14 +104,7 @@ export async function replayWebhooks(db: Queryable, webhooks: readonly ReplayedW
       ON CONFLICT (id) DO UPDATE SET
         client_id = COALESCE(c.client_id, excluded.client_id),
         last_message_at = GREATEST(c.last_message_at, excluded.last_message_at),
-        requested = c.requested + excluded.requested,
-        run_after = CASE
-          WHEN c.dead_at IS NOT NULL THEN excluded.run_after
-          WHEN c.requested = c.processed THEN GREATEST(c.run_after, excluded.run_after)
-          ELSE c.run_after END,
-        attempts = CASE WHEN c.dead_at IS NULL THEN c.attempts ELSE 0 END,
-        dead_at = NULL,
-        updated_at = now()
+        ${CALL}
       RETURNING id, requested
     ), numbered AS (
       SELECT kept.*, row_number() OVER same_conversation - count(*) OVER (PARTITION BY conversation_id, calls) AS ahead

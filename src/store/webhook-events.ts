@@ -1,12 +1,7 @@
 import { type InboxWebhook, type WebhookKind, callsForSync, carriesContent } from '../domain/webhook.ts'
+import { CALL, SETTLE_MS } from './call.ts'
 import type { Queryable } from './queryable.ts'
 import { withoutWaiting } from './without-waiting.ts'
-
-/**
- * How long after its first webhook a conversation is read: the webhooks of one send (several attachments are
- * several webhooks, documented) then share one read.
- */
-const SETTLE_MS = 250
 
 /**
  * The one durable write of the receiver: every webhook becomes a row of the inbox, every call for a sync adds one to
@@ -16,19 +11,31 @@ const SETTLE_MS = 250
  * that record one receipt at the same moment: the second fails with a unique violation, and finds it when it tries again.
  * Asked with one array and not with an anti join, which made a batch of 200 a fifth slower (measured).
  *
- * A call never cancels a back-off; it wakes an idle conversation and revives a dead one. One NOTIFY a batch: it is
- * sent at commit, and one for each transaction would halve the commits a second (measured, docs/design.md).
+ * One NOTIFY a batch: it is sent at commit, and one for each transaction would halve the commits a second (measured,
+ * docs/design.md).
  */
 export async function recordWebhooks(db: Queryable, webhooks: readonly InboxWebhook[]): Promise<void> {
   await db.$executeRaw`
 WITH input AS MATERIALIZED (
   SELECT * FROM unnest(
-    ${webhooks.map((w) => w.scopeId)}::text[], ${webhooks.map((w) => w.kind)}::text[], ${webhooks.map((w) => w.conversationId)}::text[], ${webhooks.map((w) => w.conversationClientId)}::text[], ${webhooks.map((w) => w.messageId)}::text[], ${webhooks.map((w) => w.sentAt)}::timestamptz[], ${webhooks.map((w) => w.body)}::bytea[], ${webhooks.map((w) => w.error)}::text[], ${webhooks.map(callsForSync)}::bool[], ${webhooks.map(carriesContent)}::bool[], ${webhooks.map((w) => w.receiptId)}::uuid[], ${webhooks.map((w) => w.receivedAt)}::timestamptz[]
+    ${webhooks.map((w) => w.scopeId)}::text[],
+    ${webhooks.map((w) => w.kind)}::text[],
+    ${webhooks.map((w) => w.conversationId)}::text[],
+    ${webhooks.map((w) => w.conversationClientId)}::text[],
+    ${webhooks.map((w) => w.messageId)}::text[],
+    ${webhooks.map((w) => w.sentAt)}::timestamptz[],
+    ${webhooks.map((w) => w.body)}::bytea[],
+    ${webhooks.map((w) => w.error)}::text[],
+    ${webhooks.map(callsForSync)}::bool[],
+    ${webhooks.map(carriesContent)}::bool[],
+    ${webhooks.map((w) => w.receiptId)}::uuid[],
+    ${webhooks.map((w) => w.receivedAt)}::timestamptz[]
   ) WITH ORDINALITY AS t (
     scope_id, kind, conversation_id, client_id, message_id, sent_at, body, error, calls, pending, receipt_id, received_at, position
   )
   WHERE receipt_id <> ALL (ARRAY(
-    SELECT e.receipt_id FROM kommo.webhook_events e WHERE e.receipt_id = ANY (${webhooks.map((w) => w.receiptId)}::uuid[])
+    SELECT e.receipt_id FROM kommo.webhook_events e
+    WHERE e.receipt_id = ANY (${webhooks.map((w) => w.receiptId)}::uuid[])
   ))
 ), called AS (
   INSERT INTO kommo.conversations AS c (id, scope_id, client_id, last_message_at, requested, run_after)
@@ -38,14 +45,7 @@ WITH input AS MATERIALIZED (
     scope_id = excluded.scope_id,
     client_id = COALESCE(excluded.client_id, c.client_id),
     last_message_at = GREATEST(c.last_message_at, excluded.last_message_at),
-    requested = c.requested + excluded.requested,
-    run_after = CASE
-      WHEN c.dead_at IS NOT NULL THEN excluded.run_after
-      WHEN c.requested = c.processed THEN GREATEST(c.run_after, excluded.run_after)
-      ELSE c.run_after END,
-    attempts = CASE WHEN c.dead_at IS NULL THEN c.attempts ELSE 0 END,
-    dead_at = NULL,
-    updated_at = now()
+    ${CALL}
   RETURNING id, requested
 ), numbered AS (
   SELECT input.*, row_number() OVER same_conversation - count(*) OVER (PARTITION BY conversation_id, calls) AS ahead
