@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
@@ -18,6 +18,12 @@ export interface Child extends AsyncDisposable {
   line: Record<string, unknown>
 }
 
+/** None outlives the bench, however that ends. */
+const children = new Set<ChildProcess>()
+process.on('exit', () => {
+  for (const child of children) child.kill('SIGKILL')
+})
+
 /**
  * Runs a file of the project until it is disposed, and waits for a line of JSON with its address: `address` in a log of
  * the service, `url` from others.
@@ -31,7 +37,8 @@ export async function startChild(
     env: { PATH: process.env['PATH'] ?? '', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
-  const exited = once(child, 'exit')
+  children.add(child)
+  const exited = once(child, 'exit').then(() => children.delete(child))
   let output = ''
   const listening = Promise.withResolvers<{ url: string; line: Record<string, unknown> }>()
   child.stderr.setEncoding('utf8').on('data', (text: string) => (output += text))
