@@ -15,6 +15,7 @@ import { type Figure, figure } from './harness/rounds.ts'
 import { until } from './harness/until.ts'
 
 const WEBHOOKS = 100
+const BURST_MS = 1000
 /** Around the edges of pages. */
 const SIZES = [1, 49, 50, 51, 99, 100, 1000, 4901]
 
@@ -49,7 +50,7 @@ export const historyRequests: Bench = {
     }
 
     /** Of a conversation that is read already, with so many messages among the webhooks; the rest are reactions. */
-    async function requestsOfBurst(messages: number): Promise<number> {
+    async function requestsOfBurst(messages: number, again = 5): Promise<number> {
       const conversation = kommo.conversations.generate({ messages: 200 })
       await send(kommo.webhooks.message(conversation, conversation.addMessage({ from: 'manager' })))
       await untilSynced(conversation)
@@ -58,7 +59,7 @@ export const historyRequests: Bench = {
       const startedAt = performance.now()
       const sending: Promise<void>[] = []
       for (let number = 0; number < WEBHOOKS; number += 1) {
-        await sleep(Math.max(1, startedAt + (number * 1000) / WEBHOOKS - performance.now()))
+        await sleep(Math.max(1, startedAt + (number * BURST_MS * 0.9) / WEBHOOKS - performance.now()))
         const isMessage =
           Math.floor((number * messages) / WEBHOOKS) < Math.floor(((number + 1) * messages) / WEBHOOKS)
         const message = isMessage ? conversation.addMessage({ from: 'manager' }) : conversation.page(0, 1)[0]
@@ -72,6 +73,9 @@ export const historyRequests: Bench = {
         )
       }
       await Promise.all(sending)
+      const tookMs = performance.now() - startedAt
+      // On a machine with too much to do it was not within a second, and so another question.
+      if (tookMs > BURST_MS && again > 0) return requestsOfBurst(messages, again - 1)
       await untilSynced(conversation)
       return kommo.stats.historyRequestsOf(conversation.id) - before
     }
@@ -86,17 +90,12 @@ export const historyRequests: Bench = {
     }
 
     const times = (measure: () => Promise<number>) => inARow(smoke ? 1 : rounds, measure)
-    const onePage = figure(
-      '100 webhooks in a second, 40 new messages',
-      'requests',
-      await times(() => requestsOfBurst(40)),
-    )
-    const morePages = figure(
-      '100 webhooks in a second, 100 new messages',
-      'requests',
-      await times(() => requestsOfBurst(100)),
-    )
-    const figures: Figure[] = [onePage, morePages]
+    const burst = async (messages: number) => {
+      const name = `${WEBHOOKS} webhooks in a second, ${messages} new messages`
+      return figure(name, 'requests', await times(() => requestsOfBurst(messages)))
+    }
+    const onePage = await burst(40)
+    const figures: Figure[] = [onePage, ...(smoke ? [] : [await burst(100)])]
     const answers: Answer[] = [
       {
         question: '100 webhooks within a second (least: 2, one while they come and one after)',

@@ -39,6 +39,7 @@ if (values.help || unknown.length > 0) {
 async function run(): Promise<void> {
   const { smoke, json } = values
   await using server = await openBenchServer(values.server)
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void breakOff(server))
   const machine = await describeMachine(server.url)
   if (!json) process.stdout.write(`${describeRun(machine)}\n`)
 
@@ -57,4 +58,11 @@ async function run(): Promise<void> {
     outcomes.push({ name: bench.name, question: bench.question, ...outcome, answers })
   }
   if (json) process.stdout.write(`${JSON.stringify({ machine, smoke, outcomes }, null, 2)}\n`)
+}
+
+/** The server that was started for the run would go on without it; connections end under whoever uses them. */
+async function breakOff(server: AsyncDisposable): Promise<void> {
+  process.on('uncaughtException', () => {})
+  await server[Symbol.asyncDispose]()
+  process.exit(1)
 }

@@ -19,7 +19,7 @@ export const pageWrite: Bench = {
   name: 'page-write',
   question: 'what does Prisma cost a page of 50 messages, and what does an unchanged page write?',
   async run({ server, smoke, rounds }) {
-    const pages = smoke ? 10 : 300
+    const pages = smoke ? 3 : 100
     const names = createStatementNames(() => true)
     await using stack = new AsyncDisposableStack()
     const kommo = await startSimulatedKommo()

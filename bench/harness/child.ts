@@ -1,10 +1,13 @@
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import { z } from 'zod'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
+const startScript = z.object({ scripts: z.object({ start: z.string() }) })
 const START_MS = 60_000
 
 export interface Child extends AsyncDisposable {
@@ -15,6 +18,12 @@ export interface Child extends AsyncDisposable {
   line: Record<string, unknown>
 }
 
+/** None outlives the bench, however that ends. */
+const children = new Set<ChildProcess>()
+process.on('exit', () => {
+  for (const child of children) child.kill('SIGKILL')
+})
+
 /**
  * Runs a file of the project until it is disposed, and waits for a line of JSON with its address: `address` in a log of
  * the service, `url` from others.
@@ -23,12 +32,13 @@ export async function startChild(
   file: string,
   { args = [], env = {} }: { args?: readonly string[]; env?: Record<string, string> } = {},
 ): Promise<Child> {
-  const child = spawn(process.execPath, [...execArguments(env), file, ...args], {
+  const child = spawn(process.execPath, [...optionsOf(file), file, ...args], {
     cwd: ROOT,
     env: { PATH: process.env['PATH'] ?? '', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
-  const exited = once(child, 'exit')
+  children.add(child)
+  const exited = once(child, 'exit').then(() => children.delete(child))
   let output = ''
   const listening = Promise.withResolvers<{ url: string; line: Record<string, unknown> }>()
   child.stderr.setEncoding('utf8').on('data', (text: string) => (output += text))
@@ -56,13 +66,13 @@ export async function startChild(
   }
 }
 
-/** `BENCH_PROFILE=DIRECTORY` writes a CPU and a heap profile of every child there. */
-function execArguments(env: Record<string, string>): string[] {
+/** As `npm start` runs it. `BENCH_PROFILE=DIRECTORY` writes a CPU and a heap profile of every child there. */
+function optionsOf(file: string): string[] {
+  const manifest = startScript.parse(JSON.parse(readFileSync(`${ROOT}/package.json`, 'utf8')))
+  const options = manifest.scripts.start.split(' ').filter((part) => part.startsWith('--'))
   const folder = process.env['BENCH_PROFILE']
-  const given = env['BENCH_NODE_OPTIONS']?.split(' ') ?? []
-  return folder === undefined
-    ? given
-    : [...given, '--cpu-prof', `--cpu-prof-dir=${folder}`, '--heap-prof', `--heap-prof-dir=${folder}`]
+  const profiles = ['--cpu-prof', `--cpu-prof-dir=${folder}`, '--heap-prof', `--heap-prof-dir=${folder}`]
+  return [...(file === 'src/server.ts' ? options : []), ...(folder === undefined ? [] : profiles)]
 }
 
 function objectIn(text: string): Record<string, unknown> {

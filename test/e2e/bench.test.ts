@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { expect, inject, test } from 'vitest'
+import { beforeAll, expect, inject, test } from 'vitest'
 import { z } from 'zod'
 import { benches } from '../../bench/benches.ts'
 
@@ -25,10 +25,16 @@ async function runBench(...args: string[]): Promise<string> {
   return stdout
 }
 
-test.for(benches.map(({ name }) => name))('the bench %s measures what it asks', async (name) => {
-  const stdout = await runBench(name, '--smoke', '--json', '--server', inject('databaseServer').url)
-  const { outcomes } = report.parse(JSON.parse(stdout))
-  expect(outcomes.map((outcome) => outcome.name)).toEqual([name])
+let outcomes: z.infer<typeof report>['outcomes']
+
+beforeAll(async () => {
+  // All in one process: most of what a short run takes is its start.
+  const stdout = await runBench('--smoke', '--json', '--server', inject('databaseServer').url)
+  outcomes = report.parse(JSON.parse(stdout)).outcomes
+})
+
+test.for(benches.map(({ name }) => name))('the bench %s measures what it asks', (name) => {
+  expect(outcomes.filter((outcome) => outcome.name === name)).toHaveLength(1)
 })
 
 test('a bench that does not exist is refused with those that do', async () => {
