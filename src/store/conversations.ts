@@ -37,9 +37,6 @@ interface ClaimedRow {
   walkTail: string[]
 }
 
-/** A statement for each eight idle conversations would be half of what they cost; looking at more that are not idle costs too. */
-const LOOK_FURTHER = 24
-
 /**
  * Claims conversations of a channel that are due, oldest first, none that another worker holds, and none at all while the
  * channel is blocked.
@@ -55,7 +52,7 @@ export async function claimConversations(
   db: Queryable,
   channelId: string,
   toRead: number,
-  lookFurther = LOOK_FURTHER,
+  lookFurther = 0,
 ): Promise<ClaimedConversation[]> {
   const rows = await db.$queryRaw<ClaimedRow[]>`
     WITH due AS (

@@ -3,6 +3,9 @@ import type { Logger } from 'pino'
 import type { Queryable } from './queryable.ts'
 import { createSockets } from './sockets.ts'
 
+/** What a notification says when webhooks came in: their conversations are due after `SETTLE_MS`, not now. */
+export const WEBHOOKS = 'webhooks'
+
 export interface Listener {
   close(): Promise<void>
 }
@@ -18,7 +21,11 @@ export async function wakeWorkers(db: Queryable): Promise<void> {
  * Calls back when a receiver has committed webhooks, or an operator a call. Only a hint: polling finds the same, so a
  * connection that is lost, or a pooler that cannot LISTEN, costs a delay and nothing else.
  */
-export function listen(databaseUrl: string, log: Logger, onNotification: () => void): Listener {
+export function listen(
+  databaseUrl: string,
+  log: Logger,
+  onNotification: (payload: string) => void,
+): Listener {
   let closed = false
   let retryTimer: NodeJS.Timeout | undefined
   let client: Client | null = null
@@ -33,7 +40,7 @@ export function listen(databaseUrl: string, log: Logger, onNotification: () => v
       connectionTimeoutMillis: 5000,
     })
     client = connecting
-    connecting.on('notification', onNotification)
+    connecting.on('notification', ({ payload = '' }) => onNotification(payload))
     // An error without a handler would end the process; every one of them also ends the connection.
     connecting.on('error', (error) => log.debug({ err: error }, 'the listening connection failed'))
     connecting.on('end', retryLater)
@@ -47,7 +54,7 @@ export function listen(databaseUrl: string, log: Logger, onNotification: () => v
         return
       }
       await connecting.query('LISTEN kommo_sync')
-      onNotification()
+      onNotification('')
     } catch (error) {
       log.info({ err: error }, 'cannot listen for notifications; polling until it works again')
       await connecting.end().catch(() => {})

@@ -1,5 +1,6 @@
 import { type InboxWebhook, type WebhookKind, callsForSync, carriesContent } from '../domain/webhook.ts'
 import { CALL, SETTLE_MS } from './call.ts'
+import { WEBHOOKS } from './listen.ts'
 import type { Queryable } from './queryable.ts'
 import { withoutWaiting } from './without-waiting.ts'
 
@@ -61,7 +62,7 @@ WITH input AS MATERIALIZED (
   ORDER BY n.position
   RETURNING 1
 )
-SELECT pg_notify('kommo_sync', '') FROM (SELECT count(*) FROM recorded) AS written`
+SELECT pg_notify('kommo_sync', ${WEBHOOKS}) FROM (SELECT count(*) FROM recorded) AS written`
 }
 
 export interface PendingWebhookEvent {

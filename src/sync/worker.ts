@@ -11,7 +11,8 @@ import {
   releaseConversation,
   renewLeases,
 } from '../store/conversations.ts'
-import { listen } from '../store/listen.ts'
+import { SETTLE_MS } from '../store/call.ts'
+import { WEBHOOKS, listen } from '../store/listen.ts'
 import { deleteOldWebhookEvents } from '../store/webhook-events.ts'
 import { applyWebhooks } from './apply-webhooks.ts'
 import { MAX_ATTEMPTS, backoffMs } from './backoff.ts'
@@ -40,6 +41,12 @@ const POLL_MS = 2000
 const MAINTENANCE_MS = 3_600_000
 /** A page that Kommo is slow to send is given up this long after the stop. */
 const FINISH_PAGE_MS = 4000
+/**
+ * Conversations with nothing to read come in runs (late and repeated webhooks), and cost little but the statement: where
+ * there are some, more are looked at with one.
+ */
+const LOOK_FURTHER = { usually: 24, amongAnswered: 192 }
+
 /** Two renewals may fail before a lease runs out. */
 const RENEWAL_MS = LEASE_MS / 3
 
@@ -84,26 +91,32 @@ export function startWorker({
     },
   })
 
-  const listener = listen(database.url, log, () => {
-    webhooks.wake()
+  let settling: NodeJS.Timeout | null = null
+  function wakeChannels(): void {
+    settling = null
     for (const { loop } of channels) loop.wake()
+  }
+  const listener = listen(database.url, log, (payload) => {
+    webhooks.wake()
+    if (payload !== WEBHOOKS) wakeChannels()
+    else settling ??= setTimeout(wakeChannels, SETTLE_MS).unref()
   })
 
   function startChannel(channelId: string): { loop: Loop; running: Map<Promise<void>, ClaimedConversation> } {
     const running = new Map<Promise<void>, ClaimedConversation>()
+    let lookFurther = LOOK_FURTHER.usually
     const loop = startLoop({
       name: `conversations of ${channelId}`,
       log,
       async round() {
         const free = concurrency - running.size
         if (free === 0) return POLL_MS
-        const claims = await claimConversations(db, channelId, free)
-        await completeAnswered(
-          db,
-          claims.filter(({ answered }) => answered),
-        )
-        for (const claim of claims.filter(({ answered }) => !answered)) start(claim)
-        if (claims.length === free) return 0
+        const claims = await claimConversations(db, channelId, free, lookFurther)
+        const answered = claims.filter((claim) => claim.answered)
+        lookFurther = answered.length > 0 ? LOOK_FURTHER.amongAnswered : LOOK_FURTHER.usually
+        await completeAnswered(db, answered)
+        for (const claim of claims) if (!claim.answered) start(claim)
+        if (claims.length >= free) return 0
         const dueInMs = await nextDueInMs(db, channelId)
         return Math.max(1, Math.min(dueInMs ?? POLL_MS, jittered(POLL_MS)))
       },
@@ -134,6 +147,7 @@ export function startWorker({
     async stop() {
       stopping.abort()
       const patience = setTimeout(() => cutOff.abort(), FINISH_PAGE_MS)
+      if (settling !== null) clearTimeout(settling)
       await listener.close()
       await Promise.all([webhooks.stop(), maintenance.stop(), ...channels.map(({ loop }) => loop.stop())])
       await Promise.all(channels.flatMap(({ running }) => [...running.keys()]))
