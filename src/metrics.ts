@@ -1,12 +1,34 @@
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
+import { WEBHOOK_KINDS } from './domain/webhook.ts'
 
-export type Metrics = ReturnType<typeof createMetrics>
+export type Metrics = ReturnType<typeof defineMetrics>
+
+/** Why a webhook was not accepted. */
+export const REJECTION_REASONS = [
+  'no_signature',
+  'wrong_signature',
+  'unknown_channel',
+  'too_large',
+  'unreadable',
+  'not_kept',
+] as const
+export type RejectionReason = (typeof REJECTION_REASONS)[number]
 
 /** Everything that `GET /metrics` shows. Labels are bounded: kinds, reasons, statuses; never ids or anything personal. */
-export function createMetrics() {
+export function createMetrics(): Metrics {
+  const metrics = defineMetrics()
+  startAtZero(metrics)
+  return metrics
+}
+
+function defineMetrics() {
   const registry = new Registry()
   const registers = [registry]
   collectDefaultMetrics({ register: registry })
+  // Gauges with the names of counters, which Prometheus' own check refuses; each has a sibling without `_total`.
+  for (const name of ['handles', 'requests', 'resources']) {
+    registry.removeSingleMetric(`nodejs_active_${name}_total`)
+  }
   return {
     registry,
     webhooksAccepted: new Counter({
@@ -30,7 +52,7 @@ export function createMetrics() {
     webhookSeconds: new Histogram({
       name: 'kommo_sync_webhook_answer_seconds',
       help: 'Time to answer a webhook; Kommo waits 5 s',
-      buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5],
+      buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3.5, 5],
       registers,
     }),
     webhookBatch: new Histogram({
@@ -128,6 +150,16 @@ export function createMetrics() {
       help: '1 while the process finishes its work before it ends',
       registers,
     }),
+  }
+}
+
+/** What a first event makes of an absent counter is no increase, and an alert would not see it. */
+function startAtZero({ webhooksAccepted, webhooksRejected, messages, messagesRepaired }: Metrics): void {
+  for (const kind of WEBHOOK_KINDS) webhooksAccepted.inc({ kind }, 0)
+  for (const reason of REJECTION_REASONS) webhooksRejected.inc({ reason }, 0)
+  for (const direction of ['incoming', 'outgoing']) messagesRepaired.inc({ direction }, 0)
+  for (const source of ['webhook', 'history']) {
+    for (const outcome of ['inserted', 'updated', 'unchanged']) messages.inc({ source, outcome }, 0)
   }
 }
 

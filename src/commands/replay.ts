@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Config } from '../config.ts'
-import type { WebhookKind } from '../domain/webhook.ts'
 import { UsageError } from '../errors.ts'
 import { classifyAgain } from '../inbox/classify-again.ts'
 import { openDatabase } from '../services/database.ts'
@@ -23,15 +22,6 @@ import {
 } from '../store/replay.ts'
 import { type Output, printJson, table } from './output.ts'
 import { type Progress, createProgress } from './progress.ts'
-
-export const WEBHOOK_KINDS: readonly WebhookKind[] = [
-  'message',
-  'typing',
-  'reaction',
-  'message_v1',
-  'unknown',
-  'invalid',
-]
 
 export interface ReplayOptions extends ReplaySelection {
   /** Conversations that were given up are due again. */

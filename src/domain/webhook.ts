@@ -1,5 +1,6 @@
 /** What a webhook is about, decided from its shape alone. */
-export type WebhookKind = 'message' | 'typing' | 'reaction' | 'message_v1' | 'unknown' | 'invalid'
+export const WEBHOOK_KINDS = ['message', 'typing', 'reaction', 'message_v1', 'unknown', 'invalid'] as const
+export type WebhookKind = (typeof WEBHOOK_KINDS)[number]
 
 /** A webhook with a good signature, as the inbox keeps it. */
 export interface InboxWebhook {

@@ -1,10 +1,10 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { Client } from 'pg'
 import type { TestProject } from 'vitest/node'
 import { startEmbeddedPostgres } from '../../src/embedded/postgres.ts'
 import { migrate } from '../../src/store/migrate.ts'
+import { runOnServer } from './run-on-server.ts'
 
 declare module 'vitest' {
   export interface ProvidedContext {
@@ -25,7 +25,11 @@ declare global {
   var testDatabaseServer: Promise<Shared> | undefined
 }
 
-/** One server a run for all test files that want a database: a vitest `globalSetup`. */
+/**
+ * One server a run for all test files that want a database: a vitest `globalSetup`. It is a fresh embedded Postgres, or the
+ * one at TEST_DATABASE_URL, whose user may create databases; one run at a time may use that. Tests that stop or kill a server
+ * bring their own in any case.
+ */
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
   globalThis.testDatabaseServer ??= start()
   const server = await globalThis.testDatabaseServer
@@ -40,6 +44,13 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
 }
 
 async function start(): Promise<Shared> {
+  const url = process.env['TEST_DATABASE_URL']
+  if (url === undefined || url === '') return startEmbedded()
+  await createTemplate(url)
+  return { url, users: 0, stop: () => dropTemplate(url) }
+}
+
+async function startEmbedded(): Promise<Shared> {
   const dataDir = await mkdtemp(join(tmpdir(), 'kommo-sync-test-'))
   const silent = { info() {}, warn() {}, error() {} }
   const server = await startEmbeddedPostgres({ dataDir, log: silent, durable: false })
@@ -57,14 +68,14 @@ async function start(): Promise<Shared> {
 }
 
 async function createTemplate(serverUrl: string): Promise<void> {
-  const client = new Client({ connectionString: serverUrl })
-  await client.connect()
-  try {
-    await client.query(`CREATE DATABASE ${TEMPLATE}`)
-  } finally {
-    await client.end()
-  }
+  // A run that was killed may have left it.
+  await dropTemplate(serverUrl)
+  await runOnServer(serverUrl, `CREATE DATABASE ${TEMPLATE}`)
   const url = new URL(serverUrl)
   url.pathname = `/${TEMPLATE}`
   await migrate(url.href)
+}
+
+function dropTemplate(serverUrl: string): Promise<void> {
+  return runOnServer(serverUrl, `DROP DATABASE IF EXISTS ${TEMPLATE} WITH (FORCE)`)
 }

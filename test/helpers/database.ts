@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
-import { Client } from 'pg'
 import { inject } from 'vitest'
 import { createDatabase, type Database } from '../../src/store/prisma.ts'
+import { runOnServer } from './run-on-server.ts'
 
 export interface TestDatabase extends Database {
   url: string
@@ -35,15 +35,5 @@ export async function createTestDatabase({
         await database.close()
         await runOnServer(serverUrl, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`)
       })()),
-  }
-}
-
-async function runOnServer(serverUrl: string, sql: string): Promise<void> {
-  const client = new Client({ connectionString: serverUrl })
-  await client.connect()
-  try {
-    await client.query(sql)
-  } finally {
-    await client.end()
   }
 }

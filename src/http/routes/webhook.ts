@@ -1,10 +1,10 @@
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import rawBody from 'fastify-raw-body'
 import type { Channel } from '../../domain/channel.ts'
 import { parseScopeId } from '../../domain/scope.ts'
 import type { Inbox } from '../../inbox/inbox.ts'
-import { receiveWebhook } from '../../inbox/receive-webhook.ts'
-import type { Metrics } from '../../metrics.ts'
+import { WebhookNotKeptError, receiveWebhook } from '../../inbox/receive-webhook.ts'
+import type { Metrics, RejectionReason } from '../../metrics.ts'
 import { sendProblem } from '../problem.ts'
 import { type Refusal, readClaim, verifyWebhook } from '../verify-webhook.ts'
 
@@ -31,7 +31,7 @@ export async function webhookRoute(
     metrics.webhookSeconds.observe(reply.elapsedTime / 1000)
   })
   app.addHook('onError', async (_request, _reply, error) => {
-    metrics.webhooksRejected.inc({ reason: error.statusCode === 413 ? 'too_large' : 'not_kept' })
+    metrics.webhooksRejected.inc({ reason: reasonOf(error) })
   })
 
   function refuse(reply: FastifyReply, { reason }: Refusal): FastifyReply {
@@ -73,6 +73,12 @@ export async function webhookRoute(
 
 interface WebhookRequest {
   Params: { scopeId: string }
+}
+
+/** `not_kept` is the one that loses something: its body was signed. What breaks off or cannot be read was not. */
+function reasonOf(error: FastifyError): RejectionReason {
+  if (error instanceof WebhookNotKeptError) return 'not_kept'
+  return error.statusCode === 413 ? 'too_large' : 'unreadable'
 }
 
 function bytesOf(raw: string | Buffer | undefined): Uint8Array {

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -37,7 +37,8 @@ test('only its owner may enter the folder, and any user of a container may read 
   createSecrets(dir, 'the-secret\n')
   const mode = (path: string) => statSync(path).mode & 0o777
   expect(mode(dir)).toBe(0o700)
-  expect(readdirSync(dir).map((name) => mode(join(dir, name)))).toEqual([0o644, 0o644, 0o644, 0o644])
+  expect(readdirSync(dir)).toHaveLength(7)
+  expect(new Set(readdirSync(dir).map((name) => mode(join(dir, name))))).toEqual(new Set([0o644]))
 })
 
 test('run again, it keeps what is there and asks for nothing', () => {
@@ -47,6 +48,15 @@ test('run again, it keeps what is there and asks for nothing', () => {
   const before = contents()
   expect(createSecrets(dir, '')).toBe(0)
   expect(contents()).toEqual(before)
+})
+
+test('with several channels written down it asks for no secret', () => {
+  const dir = emptyFolder()
+  mkdirSync(dir)
+  writeFileSync(join(dir, 'kommo_channels'), '[]')
+  expect(createSecrets(dir, '')).toBe(0)
+  expect(readFileSync(join(dir, 'kommo_channel_secret'), 'utf8').trim()).toBe('')
+  expect(readFileSync(join(dir, 'kommo_channels'), 'utf8')).toBe('[]')
 })
 
 test('without a secret it fails and makes no file', () => {

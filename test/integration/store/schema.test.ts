@@ -68,7 +68,9 @@ test('the migrations make what prisma/schema.prisma says', async () => {
   expect(expected.length).toBeGreaterThan(50)
   const made = await catalog(migrated.pool)
   expect(made.filter((thing) => !isBeyondPrisma(thing))).toEqual(expected)
-  expect(made.filter(isBeyondPrisma).map((thing) => thing.replace(/ CREATE [^]*/, ''))).toEqual([
+  // Where the user is not called kommo, Postgres names the schema too.
+  const named = (thing: string) => thing.replace(/ CREATE [^]*/, '').replace(' kommo.', ' ')
+  expect(made.filter(isBeyondPrisma).map(named)).toEqual([
     'function keep_media_revision()',
     'function keep_message_revision()',
     'function note_conversation_clients()',
