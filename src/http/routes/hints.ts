@@ -6,6 +6,7 @@ import { parseHint } from '../../kommo/parse-hint.ts'
 import { handleNotFound } from '../error-handler.ts'
 import { createFailureLimit, sendTooMany } from '../failure-limit.ts'
 import { createRateLimit } from '../rate-limit.ts'
+import { type RouteSchema, problem, success } from '../schemas.ts'
 
 export interface HintRouteOptions {
   doors: readonly HintDoor[]
@@ -17,6 +18,24 @@ const BODY_LIMIT_BYTES = 256 * 1024
 
 /** Kommo disables a webhook after 100 bad answers within 2 h (documented), so only a flood is turned away. */
 const GOOD = { perSecond: 100, burst: 1000 }
+
+const HINT: RouteSchema = {
+  tags: ['Kommo'],
+  summary: "The account's general webhook, as a hint which chats to read again",
+  description: 'Not signed, so never taken as data. Off unless `KOMMO_HINTS` is set.',
+  params: {
+    type: 'object',
+    required: ['token'],
+    properties: { token: { type: 'string', description: 'One of `KOMMO_HINTS`' } },
+  },
+  body: { content: { 'application/x-www-form-urlencoded': { schema: { type: 'object' } } } },
+  response: {
+    200: success('Taken, before anything is written.', 'accepted'),
+    404: problem('There is no such door.'),
+    413: problem('The body is larger than 256 KiB.'),
+    429: problem('Too many wrong tokens from this address, or a flood.'),
+  },
+}
 
 /**
  * Kommo's general account webhook. It is not signed, so it is only a hint which conversations to read again, and never
@@ -52,7 +71,7 @@ export async function hintsRoute(app: FastifyInstance, { doors, addHint }: HintR
 
   app.post<{ Params: { token: string } }>(
     '/hints/kommo/:token',
-    { bodyLimit: BODY_LIMIT_BYTES },
+    { schema: HINT, bodyLimit: BODY_LIMIT_BYTES },
     async (request) => {
       const door = doorFor(request.params.token)
       const chats = request.body instanceof Uint8Array ? parseHint(request.body) : []

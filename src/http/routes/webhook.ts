@@ -6,12 +6,43 @@ import type { Inbox } from '../../inbox/inbox.ts'
 import { WebhookNotKeptError, receiveWebhook } from '../../inbox/receive-webhook.ts'
 import type { Metrics, RejectionReason } from '../../metrics.ts'
 import { sendProblem } from '../problem.ts'
+import { type RouteSchema, problem, success } from '../schemas.ts'
 import { type Refusal, readClaim, verifyWebhook } from '../verify-webhook.ts'
 
 export interface WebhookRouteOptions {
   channels: readonly Channel[]
   inbox: Pick<Inbox, 'add'>
   metrics: Metrics
+}
+
+const WEBHOOK: RouteSchema = {
+  tags: ['Kommo'],
+  summary: "The Chats API's webhook",
+  description:
+    'To be registered as `https://HOST/webhooks/kommo/:scope_id`, with `:scope_id` literally. Any signed body is taken: ' +
+    'of every kind, known or not, and what is no JSON too.',
+  params: {
+    type: 'object',
+    required: ['scopeId'],
+    properties: { scopeId: { type: 'string', description: '`{channel id}_{account id}`' } },
+  },
+  headers: {
+    type: 'object',
+    required: ['x-signature'],
+    properties: {
+      'x-signature': {
+        type: 'string',
+        description: "HMAC-SHA1 of the body with the channel's secret, in hex",
+      },
+    },
+  },
+  body: { content: { 'application/json': { schema: { type: 'object' } } } },
+  response: {
+    200: success('The body is durable.', 'accepted'),
+    401: problem('No signature, a wrong one, or an unknown channel. The body is not kept.'),
+    413: problem('The body is larger than 1 MiB.'),
+    503: problem('Neither database nor disk can take it.'),
+  },
 }
 
 /** The address registered with Kommo: verified bytes become durable, then 200; nothing else happens before. */
@@ -45,6 +76,7 @@ export async function webhookRoute(
   app.post<WebhookRequest>(
     '/webhooks/kommo/:scopeId',
     {
+      schema: WEBHOOK,
       config: { rawBody: true },
       onRequest(request, reply, done) {
         const claim = claimOf(request)
