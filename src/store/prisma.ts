@@ -3,7 +3,7 @@ import { type ClientBase, Pool } from 'pg'
 import type { BaseLogger } from 'pino'
 import { PrismaClient } from './generated/client.ts'
 import type { Queryable } from './queryable.ts'
-import { createRawQueryable, runRawTransaction } from './raw-queryable.ts'
+import { createRawQueryable } from './raw-queryable.ts'
 import { createSockets } from './sockets.ts'
 import { createStatementNames } from './statement-names.ts'
 
@@ -39,8 +39,6 @@ export interface Database {
   prisma: PrismaClient
   /** The same statements through the bare driver. */
   raw: Queryable
-  /** A transaction of such; statements that do not wait for each other travel together. */
-  rawTransaction<T>(work: (db: Queryable) => Promise<T>): Promise<T>
   /** The connections that Prisma uses, for what Prisma cannot do. */
   pool: Pool
   /** Ends what is under way with an error: for a stop that must not wait for a server that does not answer. */
@@ -68,8 +66,6 @@ export function createDatabase(
     // Without it a connection to a host that is gone is held for a quarter of an hour: as long as the system tries.
     query_timeout: timeoutMs + SILENCE_MS,
     keepAlive: true,
-    // A statement may leave before the one before it is answered, where the caller does not wait.
-    pipeline: true,
     keepAliveInitialDelayMillis: 10_000,
   })
   // Without a listener an idle connection that is lost would end the process.
@@ -82,7 +78,6 @@ export function createDatabase(
     url: databaseUrl,
     prisma,
     raw: createRawQueryable(pool, statementNames),
-    rawTransaction: (work) => runRawTransaction(pool, statementNames, work),
     pool,
     cutOff: () => sockets.cutOff(),
     async close() {

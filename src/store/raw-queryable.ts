@@ -26,27 +26,3 @@ export function createRawQueryable(client: Pool | ClientBase, nameOf: StatementN
     $executeRaw: async (strings, ...values) => (await query(strings, values)).rowCount ?? 0,
   }
 }
-
-/**
- * A transaction whose statements need not wait for each other: those that are sent without awaiting the one before travel
- * together, `BEGIN` with the first.
- */
-export async function runRawTransaction<T>(
-  pool: Pool,
-  nameOf: StatementNames,
-  work: (db: Queryable) => Promise<T>,
-): Promise<T> {
-  const client = await pool.connect()
-  let isBroken = false
-  try {
-    const [, result] = await Promise.all([client.query('BEGIN'), work(createRawQueryable(client, nameOf))])
-    await client.query('COMMIT')
-    return result
-  } catch (error) {
-    // A connection on which even this fails is of no use to anybody.
-    await client.query('ROLLBACK').catch(() => (isBroken = true))
-    throw error
-  } finally {
-    client.release(isBroken)
-  }
-}

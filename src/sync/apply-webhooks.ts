@@ -43,7 +43,7 @@ export async function applyWebhooks(dependencies: ApplyDependencies): Promise<bo
 }
 
 async function applyBatch({ database, metrics }: ApplyDependencies): Promise<boolean> {
-  return database.rawTransaction(async (tx) => {
+  return database.prisma.$transaction(async (tx) => {
     const events = await lockPendingWebhookEvents(tx, BATCH_SIZE)
     if (events.length > 0) count(metrics, await apply(tx, events))
     return events.length === BATCH_SIZE
@@ -54,7 +54,7 @@ async function applyOneByOne({ database, metrics, log }: ApplyDependencies): Pro
   for (let done = 0; done < BATCH_SIZE; done += 1) {
     let failing: PendingWebhookEvent | undefined
     try {
-      const more = await database.rawTransaction(async (tx) => {
+      const more = await database.prisma.$transaction(async (tx) => {
         const events = await lockPendingWebhookEvents(tx, 1)
         failing = events[0]
         if (events.length > 0) count(metrics, await apply(tx, events))
@@ -93,12 +93,9 @@ async function apply(db: Queryable, events: readonly PendingWebhookEvent[]): Pro
       outcomes.push({ id, error: record.kind === 'mapped' ? null : record.reason })
     }
   }
-  // None needs to wait for another: if one fails, the transaction does.
-  const [stored] = await Promise.all([
-    storeRecords(db, messages, null),
-    storeReactions(db, reactions),
-    settleWebhookEvents(db, outcomes),
-  ])
+  const stored = await storeRecords(db, messages, null)
+  await storeReactions(db, reactions)
+  await settleWebhookEvents(db, outcomes)
   return { stored, reactions }
 }
 
