@@ -18,7 +18,9 @@ const TENTH = 10
 export async function fillMessages({ pool }: Database, { scopeId, messages, from }: Filling): Promise<void> {
   const client = await pool.connect()
   try {
-    await client.query(`SET synchronous_commit = off; SET maintenance_work_mem = '1GB'`)
+    await client.query(`SET synchronous_commit = off; SET maintenance_work_mem = '1GB';
+      -- What triggers would write is written below, in one statement.
+      SET session_replication_role = replica`)
     const { rows: constraints } = await client.query<{ drop: string; create: string }>(`
       SELECT format('ALTER TABLE %s DROP CONSTRAINT %I CASCADE', conrelid::regclass, conname) AS drop,
         format('ALTER TABLE %s ADD CONSTRAINT %I %s', conrelid::regclass, conname, pg_get_constraintdef(oid)) AS create
@@ -57,6 +59,12 @@ export async function fillMessages({ pool }: Database, { scopeId, messages, from
         'text', repeat('A sentence of some length. ', (n % 6)::int + 1), now() - n * interval '10 s', '{}', now(), 1
        FROM generate_series($2::bigint, $3::bigint - 1) AS n`,
       values,
+    )
+    await client.query(
+      `INSERT INTO kommo.conversation_clients (conversation_id, participant_id)
+       SELECT md5('conversation ' || n)::uuid::text, md5('person ' || n)::uuid::text
+       FROM generate_series($1::bigint, $2::bigint) AS n`,
+      perConversation.slice(1),
     )
     await client.query(
       `INSERT INTO kommo.media (message_id, type, url, file_name, file_size, observed_at)

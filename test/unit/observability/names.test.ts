@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import { createMetrics } from '../../../src/metrics.ts'
+import { addHealthMetrics } from '../../../src/services/health-metrics.ts'
 import { ALERTS, ALERT_TESTS, DASHBOARD, DATA_SOURCE, QUERIES } from '../../helpers/observability.ts'
 import { ROOT } from '../../helpers/tool.ts'
 
@@ -10,6 +11,11 @@ const OF_PROMETHEUS = new Set(['ALERTS', 'up'])
 const TARGET_LABELS = ['job', 'instance', 'service']
 
 const { registry } = createMetrics()
+addHealthMetrics({
+  registry,
+  channelIds: [],
+  read: () => Promise.reject(new Error('only the names are looked at')),
+})
 const known = new Map(
   z
     .array(z.looseObject({ name: z.string(), type: z.string(), labelNames: z.array(z.string()).default([]) }))
