@@ -45,7 +45,7 @@ export const historyRequests: Bench = {
       })
 
     async function send(webhook: SignedWebhook): Promise<void> {
-      await using load = await openLoad([service.url], [webhookRequest(webhook)], 1)
+      await using load = openLoad([service.url], [webhookRequest(webhook)], 1)
       await load.post()
     }
 

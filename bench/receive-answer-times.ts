@@ -14,9 +14,9 @@ export const receiveAnswerTimes: Bench = {
     await using stack = new AsyncDisposableStack()
     const receivers = stack.use(await setUpReceivers(context))
     const ours = await receivers.startReceiver()
-    const load = stack.use(await openLoad([ours.url], receivers.requests, CONNECTIONS))
+    const load = stack.use(openLoad([ours.url], receivers.requests, CONNECTIONS))
     const peer = await receivers.startPeer('no-database')
-    const peerLoad = stack.use(await openLoad([peer.url], receivers.requests, CONNECTIONS))
+    const peerLoad = stack.use(openLoad([peer.url], receivers.requests, CONNECTIONS))
 
     const highest: number[] = []
     for (let round = 0; round < 3; round += 1) highest.push(await load.throughput(durationMs / 3))

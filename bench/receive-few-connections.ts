@@ -25,7 +25,7 @@ export const receiveFewConnections: Bench = {
     for (const [connections, least] of ASKED) {
       await using stack = new AsyncDisposableStack()
       const compared = async (name: string, url: string) => {
-        const load = stack.use(await openLoad([url], receivers.requests, connections))
+        const load = stack.use(openLoad([url], receivers.requests, connections))
         return side(`${name}, ${connections}`, 'webhooks/s', () => load.throughput(durationMs))
       }
       const group = await compared('kommo-sync', ours.url)

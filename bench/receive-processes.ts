@@ -23,7 +23,7 @@ export const receiveProcesses: Bench = {
     const withProcesses = async (count: number): Promise<Side> => {
       const used = children.slice(0, count)
       const urls = used.map(({ url }) => url)
-      const load = stack.use(await openLoad(urls, receivers.requests, CONNECTIONS))
+      const load = stack.use(openLoad(urls, receivers.requests, CONNECTIONS))
       const name = `${count} ${count === 1 ? 'process' : 'processes'}`
       const seconds = async () =>
         (await Promise.all(used.map(({ pid }) => processorSeconds(pid)))).reduce((sum, one) => sum + one, 0)

@@ -14,7 +14,7 @@ export const receiveThroughput: Bench = {
     await using stack = new AsyncDisposableStack()
     const receivers = stack.use(await setUpReceivers(context))
     const loadOn = async (child: Promise<{ url: string }>) =>
-      stack.use(await openLoad([(await child).url], receivers.requests, CONNECTIONS))
+      stack.use(openLoad([(await child).url], receivers.requests, CONNECTIONS))
     const compared = async (name: string, child: Promise<{ url: string }>) => {
       const load = await loadOn(child)
       return side(name, 'webhooks/s', () => load.throughput(durationMs))

@@ -38,7 +38,7 @@ export const visible: Bench = {
       for (let number = 0; number < webhooks; number += 1) {
         const message = conversation.addMessage({ from: 'manager', text: `Message ${number}` })
         const request = webhookRequest(kommo.webhooks.message(conversation, message))
-        await using load = await openLoad([service.url], [request], 1)
+        await using load = openLoad([service.url], [request], 1)
         const startedAt = performance.now()
         await load.post()
         answers.push(performance.now() - startedAt)

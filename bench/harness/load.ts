@@ -31,15 +31,11 @@ export function webhookRequest({ scopeId, bytes, signature }: SignedWebhook): Bu
 }
 
 /** @param urls connections are dealt out to these in turn */
-export async function openLoad(
-  urls: readonly string[],
-  requests: readonly Buffer[],
-  connections: number,
-): Promise<Load> {
+export function openLoad(urls: readonly string[], requests: readonly Buffer[], connections: number): Load {
   let sent = 0
   const next = (): Buffer => requests[sent++ % requests.length] ?? Buffer.alloc(0)
-  const opened = await Promise.all(
-    Array.from({ length: connections }, (_, number) => openConnection(urls[number % urls.length] ?? '')),
+  const opened = Array.from({ length: connections }, (_, number) =>
+    createConnection(urls[number % urls.length] ?? ''),
   )
   return {
     async post() {
@@ -105,7 +101,23 @@ interface Connection {
   close(): Promise<void>
 }
 
-async function openConnection(url: string): Promise<Connection> {
+/** Opened again where the server has let it go: a side that waits for its turn sends nothing for longer than servers wait. */
+function createConnection(url: string): Connection {
+  let current: OpenConnection | null = null
+  return {
+    async post(request) {
+      if (current === null || current.isClosed()) current = await openConnection(url)
+      await current.post(request)
+    },
+    close: async () => current?.close(),
+  }
+}
+
+interface OpenConnection extends Connection {
+  isClosed(): boolean
+}
+
+async function openConnection(url: string): Promise<OpenConnection> {
   const { hostname, port } = new URL(url)
   const socket: Socket = connect({ host: hostname, port: Number(port), noDelay: true })
   const connected = Promise.withResolvers<void>()
@@ -133,6 +145,7 @@ async function openConnection(url: string): Promise<Connection> {
   })
   await connected.promise
   return {
+    isClosed: () => socket.destroyed,
     post(request) {
       pending = Promise.withResolvers()
       socket.write(request)
