@@ -84,6 +84,16 @@ const untilReady = (service: RunningService) =>
 const untilAway = (service: { url: string }) =>
   vi.waitFor(async () => expect((await readiness(service)).body).toContain('database'), { timeout: 10_000 })
 
+/** A webhook waits for the database before it is written to the spool. */
+const untilSpooled = (service: { url: string }) =>
+  vi.waitFor(
+    async () =>
+      expect(await (await fetch(`${service.url}/metrics`)).text()).toMatch(
+        /^kommo_sync_spool_webhooks [1-9]/m,
+      ),
+    { timeout: 10_000 },
+  )
+
 async function spoolFiles(): Promise<string[]> {
   const names = await readdir(join(dataDir, 'spool'), { recursive: true })
   return names.filter((name) => name.endsWith('.spool'))
@@ -98,7 +108,7 @@ async function goThrough(away: () => Promise<void>, back: () => Promise<void>, a
   await away()
   await untilAway(service)
   expect((await fetch(`${service.url}/healthz`)).status).toBe(200)
-  expect(await (await fetch(`${service.url}/metrics`)).text()).toMatch(/^kommo_sync_spool_webhooks [1-9]/m)
+  await untilSpooled(service)
   // How long it is away is what is tested.
   await sleep(awayMs)
   await back()
