@@ -1,4 +1,5 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import { outliveReader } from './broken-pipe.ts'
 import { backfill } from './commands/backfill.ts'
 import { doctor } from './commands/doctor.ts'
 import { grantReader } from './commands/grant-reader.ts'
@@ -26,6 +27,8 @@ export interface Surroundings {
 
 /** Runs one command and leaves its exit code: 0 done, 1 failed, 2 wrong usage or configuration. */
 export async function runCommandLine(args: readonly string[], surroundings: Surroundings): Promise<void> {
+  outliveReader(surroundings.stdout)
+  outliveReader(surroundings.stderr)
   try {
     await program(surroundings).parseAsync(args, { from: 'user' })
   } catch (error) {

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { once } from 'node:events'
 import { parseArgs } from 'node:util'
+import { outliveReader } from '../broken-pipe.ts'
 import { loadConfig } from '../config.ts'
 import { createLogger } from '../logger.ts'
 import { openDatabase } from '../services/database.ts'
@@ -23,6 +24,7 @@ tables that they became.
 const { values } = parseArgs({
   options: { keep: { type: 'boolean', default: false }, help: { type: 'boolean' } },
 })
+outliveReader(process.stdout)
 const say = (text: string) => process.stdout.write(text)
 
 if (values.help) say(USAGE)

@@ -7,7 +7,7 @@ import { z } from 'zod'
 import type { Conversation } from '../../src/simulated-kommo/conversation.ts'
 import { type SimulatedKommo, startSimulatedKommo } from '../../src/simulated-kommo/simulated-kommo.ts'
 import { type TestDatabase, createTestDatabase } from '../helpers/database.ts'
-import { runCommand, runInTerminal, startService } from '../helpers/service.ts'
+import { runCommand, runInTerminal, startCommand, startService } from '../helpers/service.ts'
 import { untilSynced } from '../helpers/synced.ts'
 import { differences, expectedTables, storedTables } from '../helpers/truth.ts'
 
@@ -56,6 +56,12 @@ describe.concurrent('usage', () => {
     expect([code, stderr]).toEqual([0, ''])
     for (const command of COMMANDS) expect(stdout).toMatch(new RegExp(`^ +${command}\\b`, 'm'))
     expect(stdout).toContain('0 done, 1 failed, 2 wrong usage or configuration')
+  })
+
+  test('a reader that goes away does not end a command with an error', async () => {
+    const command = startCommand(['--help'])
+    command.stopReading()
+    expect(await command.exited).toEqual({ code: 0, signal: null })
   })
 
   test('the help of a command needs no configuration', async () => {

@@ -104,6 +104,16 @@ describe('after SIGTERM', () => {
     expect(answers).toMatch(/HTTP\/1\.1 503 /)
   })
 
+  test('it ends with 0 also where the reader of its log went away, and serves until then', async () => {
+    await using service = await start({ LOG_LEVEL: 'trace' })
+    service.stopReading()
+    await using sender = createWebhookSender(service.url)
+    const webhook = firstWebhook(kommo.conversations.generate({ messages: 20, seed: 'no reader' }))
+    expect((await sender.send(webhook)).status).toBe(200)
+    expect(await service.stop()).toEqual({ code: 0, signal: null })
+    expect(await storedBodies()).toContain(webhook.bytes.toString('hex'))
+  })
+
   test('under load it ends with 0 in time: everything answered is kept, and nobody has a claim', async () => {
     await using service = await start()
     const conversations = Array.from({ length: 40 }, (_, n) =>

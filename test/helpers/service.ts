@@ -28,6 +28,7 @@ export interface RunningService extends AsyncDisposable {
   log(): LogLine[]
   /** Everything it has written, stdout and stderr. */
   output(): string
+  stopReading(): void
   exited: Promise<Exit>
   /** Sends the signal and waits for the end. */
   stop(signal?: NodeJS.Signals): Promise<Exit>
@@ -46,6 +47,8 @@ interface Started {
   output(): string
   stdout(): string
   stderr(): string
+  /** Goes away, as the reader of `… | head -1` does. */
+  stopReading(): void
   exited: Promise<Exit>
 }
 
@@ -76,7 +79,17 @@ function start(
     children.delete(child)
     return { code: child.exitCode, signal: child.signalCode }
   })
-  return { child, output: () => all, stdout: () => parts.stdout, stderr: () => parts.stderr, exited }
+  return {
+    child,
+    output: () => all,
+    stdout: () => parts.stdout,
+    stderr: () => parts.stderr,
+    stopReading() {
+      child.stdout.destroy()
+      child.stderr.destroy()
+    },
+    exited,
+  }
 }
 
 export interface StartOptions {
@@ -91,7 +104,7 @@ export async function startService(
   { timeoutMs = 30_000, within = [] }: StartOptions = {},
 ): Promise<RunningService> {
   const [command, ...args] = [...within, process.execPath, 'src/server.ts']
-  const { child, output, exited } = start(command, args, {
+  const { child, output, stopReading, exited } = start(command, args, {
     HOST: '127.0.0.1',
     DRAIN_DELAY: '0',
     PORT: '0',
@@ -121,6 +134,7 @@ export async function startService(
       pid: child.pid ?? 0,
       log,
       output,
+      stopReading,
       exited,
       stop,
       [Symbol.asyncDispose]: () => end(child, exited),
@@ -163,14 +177,15 @@ export interface RunningCommand {
   pid: number
   stdout(): string
   stderr(): string
+  stopReading(): void
   kill(signal: NodeJS.Signals): void
   exited: Promise<Exit>
 }
 
 /** Starts `kommo-sync …args` without waiting for its end. */
 export function startCommand(args: readonly string[], env: Record<string, string> = {}): RunningCommand {
-  const { child, stdout, stderr, exited } = start(process.execPath, ['src/cli.ts', ...args], env)
-  return { pid: child.pid ?? 0, stdout, stderr, exited, kill: (signal) => void child.kill(signal) }
+  const { child, ...started } = start(process.execPath, ['src/cli.ts', ...args], env)
+  return { ...started, pid: child.pid ?? 0, kill: (signal) => void child.kill(signal) }
 }
 
 /** `kommo-sync …args` from its start to its end. @param input what it finds on standard input; else nothing is there */

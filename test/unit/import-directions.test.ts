@@ -16,7 +16,7 @@ const FLOORS = [
   ['inbox', 'sync'],
   ['kommo', 'store', 'embedded', 'simulated-kommo'],
   ['config.ts', 'metrics.ts', 'logger.ts'],
-  ['domain', 'errors.ts', 'version.ts'],
+  ['domain', 'errors.ts', 'version.ts', 'broken-pipe.ts'],
   // The repository around src: package.json.
   ['..'],
 ]
