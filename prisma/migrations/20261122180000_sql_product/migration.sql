@@ -274,10 +274,8 @@ SELECT
   (SELECT min(m.sent_at) FROM kommo.messages AS m
    WHERE m.conversation_id = c.id AND m.missing_since IS NULL) AS first_message_at,
   c.last_message_at,
-  (SELECT count(*) FROM kommo.messages AS m
-   WHERE m.conversation_id = c.id AND m.direction = 'incoming' AND m.missing_since IS NULL) AS incoming,
-  (SELECT count(*) FROM kommo.messages AS m
-   WHERE m.conversation_id = c.id AND m.direction = 'outgoing' AND m.missing_since IS NULL) AS outgoing,
+  counted.incoming,
+  counted.outgoing,
   (SELECT min(m.sent_at) FROM kommo.messages AS m
    WHERE m.conversation_id = c.id AND m.direction = 'incoming' AND m.missing_since IS NULL AND m.sent_at > COALESCE(
      (SELECT max(answer.sent_at) FROM kommo.messages AS answer
@@ -297,7 +295,14 @@ SELECT
   c.scope_id
 FROM kommo.conversations AS c
 LEFT JOIN kommo.conversation_clients AS k ON k.conversation_id = c.id
-LEFT JOIN kommo.participants AS client ON client.id = k.participant_id;
+LEFT JOIN kommo.participants AS client ON client.id = k.participant_id
+-- Both in one pass, because counting visits each message.
+CROSS JOIN LATERAL (
+  SELECT count(*) FILTER (WHERE m.direction = 'incoming') AS incoming,
+         count(*) FILTER (WHERE m.direction = 'outgoing') AS outgoing
+  FROM kommo.messages AS m
+  WHERE m.conversation_id = c.id AND m.missing_since IS NULL
+) AS counted;
 
 COMMENT ON VIEW "kommo"."conversation_overview" IS
   'One row for each chat: with whom, from when to when, how much, waiting for an answer since when, and how well it is synced. Counts only messages that Kommo still has. Fast by conversation_id, client_id, conversation_client_id or last_message_at, and for ORDER BY last_message_at DESC LIMIT n.';
