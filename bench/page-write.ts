@@ -54,7 +54,7 @@ export const pageWrite: Bench = {
     const database = createDatabase(oursUrl, { maxConnections: 1 })
     stack.defer(() => database.close())
     const ours = await writer(
-      (records) => database.prisma.$transaction((tx) => storeRecords(tx, records, 1)),
+      (records) => storeRecords(database.prisma, records, 1),
       database.prisma,
       'through Prisma',
     )
@@ -64,11 +64,7 @@ export const pageWrite: Bench = {
     stack.defer(() => client.end())
     const rawDb = createRawQueryable(client, names)
     const raw = await writer(
-      async (records) => {
-        await client.query('BEGIN')
-        await storeRecords(rawDb, records, 1)
-        await client.query('COMMIT')
-      },
+      (records) => storeRecords(rawDb, records, 1),
       rawDb,
       'through the raw driver, prepared',
     )

@@ -1,5 +1,6 @@
 import type { ClaimedConversation, Walk } from '../domain/conversation.ts'
 import { AppError } from '../errors.ts'
+import { Prisma } from './generated/client.ts'
 import type { Queryable } from './queryable.ts'
 import { withoutWaiting } from './without-waiting.ts'
 
@@ -127,23 +128,21 @@ export async function isKnownSince(db: Queryable, messageId: string, walk: Walk)
   return rows.length > 0
 }
 
-/** Moves the checkpoint behind a stored page and renews the lease, in the transaction that stored the page. */
-export async function checkpointWalk(
-  db: Queryable,
-  { id, claimId }: ClaimedConversation,
-  walk: Walk,
-  lastMessageAt: Date | null,
-): Promise<void> {
-  const updated = await db.$executeRaw`
-    UPDATE kommo.conversations SET
+/** The conversation, locked, if the claim still holds. */
+export function heldConversation({ id, claimId }: ClaimedConversation): Prisma.Sql {
+  return Prisma.sql`SELECT id FROM kommo.conversations WHERE id = ${id} AND claim_id = ${claimId}::uuid FOR NO KEY UPDATE`
+}
+
+/** Moves the checkpoint of a conversation that is `held` behind a stored page, and renews the lease. */
+export function checkpoint(walk: Walk, lastMessageAt: Date | null): Prisma.Sql {
+  return Prisma.sql`
+    UPDATE kommo.conversations AS c SET
       walk_requested = ${walk.requested}, walk_offset = ${walk.offset}::int, walk_tail = ${walk.tail}::text[],
       -- New messages are stored above a stretch that is not: until the walk connects there is a hole.
       history_complete = false,
-      last_message_at = GREATEST(last_message_at, ${lastMessageAt}::timestamptz),
+      last_message_at = GREATEST(c.last_message_at, ${lastMessageAt}::timestamptz),
       run_after = now() + ${LEASE_MS}::int * interval '1 ms', updated_at = now()
-    WHERE id = ${id} AND claim_id = ${claimId}::uuid
-    RETURNING ${withoutWaiting}`
-  if (updated === 0) throw new LeaseLostError(id)
+    FROM held WHERE c.id = held.id`
 }
 
 /** Keeps what this worker has in hand. A row that is being written just now is left to the next round. */
@@ -161,24 +160,17 @@ export async function renewLeases(db: Queryable, claims: readonly ClaimedConvers
     FROM held WHERE c.id = held.id`
 }
 
-/** Ends the job: the walk reached what is known, or the oldest message, without a hole. */
-export async function completeWalk(
-  db: Queryable,
-  { id, claimId }: ClaimedConversation,
-  walk: Walk,
-  { lastMessageAt, reachedEnd }: { lastMessageAt: Date | null; reachedEnd: boolean },
-): Promise<void> {
-  const updated = await db.$executeRaw`
-    UPDATE kommo.conversations SET
-      full_walk_at = CASE WHEN ${reachedEnd} THEN now() ELSE full_walk_at END,
+/** Ends the job of a conversation that is `held`: the walk reached what is known, or the oldest message, without a hole. */
+export function completion(walk: Walk, lastMessageAt: Date | null, reachedEnd: boolean): Prisma.Sql {
+  return Prisma.sql`
+    UPDATE kommo.conversations AS c SET
+      full_walk_at = CASE WHEN ${reachedEnd} THEN now() ELSE c.full_walk_at END,
       processed = ${walk.requested}, walks_completed = ${walk.number}::int, history_complete = true,
       walk_requested = NULL, walk_offset = NULL, walk_tail = '{}', synced_at = now(), read_again_at = NULL,
-      last_message_at = GREATEST(last_message_at, ${lastMessageAt}::timestamptz),
+      last_message_at = GREATEST(c.last_message_at, ${lastMessageAt}::timestamptz),
       claim_id = NULL, attempts = 0, last_error = NULL,
       run_after = now() + ${READ_INTERVAL_MS}::int * interval '1 ms', updated_at = now()
-    WHERE id = ${id} AND claim_id = ${claimId}::uuid
-    RETURNING ${withoutWaiting}`
-  if (updated === 0) throw new LeaseLostError(id)
+    FROM held WHERE c.id = held.id`
 }
 
 /** Ends jobs for which there was nothing new to read. */

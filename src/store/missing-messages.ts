@@ -1,4 +1,4 @@
-import type { Queryable } from './queryable.ts'
+import { Prisma } from './generated/client.ts'
 
 /** What a history page shows of a conversation, whole. */
 export interface Stretch {
@@ -19,18 +19,21 @@ export interface Stretch {
  *
  * At the head, what only a webhook told of is left alone too: the history may be a moment behind.
  */
-export async function markMissing(
-  db: Queryable,
+export function missingMarks(
   conversationId: string,
   { observedAt, ids, newestAt, oldestAt, isHead, isEnd }: Stretch,
-): Promise<void> {
+): readonly Prisma.Sql[] {
   const isBounded = (newestAt !== null || isHead) && (oldestAt !== null || isEnd)
-  if (!isBounded) return
-  await db.$executeRaw`
-    UPDATE kommo.messages SET missing_since = ${observedAt}::timestamptz, updated_at = now()
-    WHERE conversation_id = ${conversationId} AND missing_since IS NULL AND observed_at < ${observedAt}::timestamptz
-      AND sent_at > COALESCE(${isEnd ? null : oldestAt}::timestamptz, '-infinity')
-      AND sent_at < COALESCE(${isHead ? null : newestAt}::timestamptz, 'infinity')
-      AND (first_walk IS NOT NULL OR sent_at < ${newestAt}::timestamptz)
-      AND id <> ALL(${ids}::text[])`
+  if (!isBounded) return []
+  return [
+    Prisma.sql`
+      UPDATE kommo.messages AS m SET missing_since = ${observedAt}::timestamptz, updated_at = now()
+      FROM held
+      WHERE m.conversation_id = ${conversationId} AND m.missing_since IS NULL
+        AND m.observed_at < ${observedAt}::timestamptz
+        AND m.sent_at > COALESCE(${isEnd ? null : oldestAt}::timestamptz, '-infinity')
+        AND m.sent_at < COALESCE(${isHead ? null : newestAt}::timestamptz, 'infinity')
+        AND (m.first_walk IS NOT NULL OR m.sent_at < ${newestAt}::timestamptz)
+        AND m.id <> ALL(${ids}::text[])`,
+  ]
 }

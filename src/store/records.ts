@@ -2,6 +2,15 @@ import { mergeMessages } from '../domain/merge.ts'
 import type { MappedRecord, Message, Participant } from '../domain/message.ts'
 import { Prisma } from './generated/client.ts'
 import type { Queryable } from './queryable.ts'
+import { withoutWaiting } from './without-waiting.ts'
+
+/** What goes into one statement with the records: all of it is stored, or nothing. */
+export interface Together {
+  /** Finds and locks the rows without which nothing may be stored; the statement calls them `held`. */
+  held: Prisma.Sql
+  /** Further writes, each of which joins `held` or asks for it. */
+  writes: readonly Prisma.Sql[]
+}
 
 export interface StoredRecords {
   inserted: number
@@ -133,6 +142,16 @@ const STORE_RECORDS = {
     ${MERGE_MEDIA}`),
 }
 
+const NOTHING: StoredRecords = {
+  inserted: 0,
+  updated: 0,
+  unchanged: 0,
+  insertedOutgoing: 0,
+  insertedLagMs: [],
+}
+
+const ALONE: Together = { held: Prisma.sql`SELECT`, writes: [] }
+
 /**
  * Stores messages with their participants and media in one statement, however often and in whatever order they come.
  * Rows are sorted by key, so that two writers never deadlock.
@@ -144,19 +163,35 @@ export async function storeRecords(
   records: readonly MappedRecord[],
   walk: number | null,
 ): Promise<StoredRecords> {
+  if (!records.some(({ kind }) => kind === 'mapped')) return NOTHING
+  return (await storeTogether(db, records, walk, ALONE)) ?? NOTHING
+}
+
+/** @returns `null` where nothing is held, and then nothing is stored */
+export async function storeTogether(
+  db: Queryable,
+  records: readonly MappedRecord[],
+  walk: number | null,
+  { held, writes }: Together,
+): Promise<StoredRecords | null> {
   const mapped = records.filter((record) => record.kind === 'mapped')
   const messages = mergeMessages(mapped.map(({ message }) => message))
-  if (messages.length === 0)
-    return { inserted: 0, updated: 0, unchanged: 0, insertedOutgoing: 0, insertedLagMs: [] }
   const participants = participantRows(mapped.flatMap((record) => record.participants))
 
   const [counts] = await db.$queryRaw<
-    { inserted: number; updated: number; insertedOutgoing: number; insertedLagMs: number[] | null }[]
+    {
+      isHeld: boolean
+      inserted: number
+      updated: number
+      insertedOutgoing: number
+      insertedLagMs: number[] | null
+    }[]
   >`
-    WITH input_participants AS MATERIALIZED (
+    WITH held AS MATERIALIZED (${held}), input_participants AS MATERIALIZED (
       SELECT * FROM json_to_recordset(${JSON.stringify(participants)}::json) AS t (
         id text, scope_id text, client_id text, name text, phone text, email text, avatar_url text,
         seen_at jsonb)
+      WHERE EXISTS (SELECT FROM held)
     ), input_messages AS MATERIALIZED (
       SELECT *, ${walk}::int AS first_walk
       FROM json_to_recordset(${JSON.stringify(messages.map(messageRow))}::json) AS t (
@@ -164,17 +199,21 @@ export async function storeRecords(
         direction kommo.direction, type text, text text, sent_at timestamptz(3), media_group_id text, extra jsonb,
         observed_at timestamptz(3), media_type text, media_url text, thumbnail_url text, file_name text,
         file_size bigint)
+      WHERE EXISTS (SELECT FROM held)
     ), stored_participants AS (${STORE_RECORDS.participants}),
     stored_messages AS (${STORE_RECORDS.messages}),
-    stored_media AS (${STORE_RECORDS.media})
-    SELECT (count(*) FILTER (WHERE inserted))::int AS inserted, (count(*) FILTER (WHERE NOT inserted))::int AS updated,
+    stored_media AS (${STORE_RECORDS.media})${besides(writes)}
+    SELECT EXISTS (SELECT FROM held) AS "isHeld",
+      (count(*) FILTER (WHERE inserted))::int AS inserted, (count(*) FILTER (WHERE NOT inserted))::int AS updated,
       (count(*) FILTER (WHERE inserted AND direction = 'outgoing'))::int AS "insertedOutgoing",
       array_agg((extract(epoch FROM clock_timestamp() - sent_at) * 1000)::float8)
-        FILTER (WHERE inserted AND sent_at IS NOT NULL) AS "insertedLagMs"
+        FILTER (WHERE inserted AND sent_at IS NOT NULL) AS "insertedLagMs",
+      ${withoutWaiting} AS commits
     FROM stored_messages`
 
   if (counts === undefined) throw new Error('unreachable: aggregates return one row')
-  const { inserted, updated, insertedOutgoing, insertedLagMs } = counts
+  const { isHeld, inserted, updated, insertedOutgoing, insertedLagMs } = counts
+  if (!isHeld) return null
   return {
     inserted,
     updated,
@@ -184,20 +223,28 @@ export async function storeRecords(
   }
 }
 
+function besides(writes: readonly Prisma.Sql[]): Prisma.Sql {
+  if (writes.length === 0) return Prisma.empty
+  const named = writes.map((write, place) => Prisma.sql`${Prisma.raw(`write_${place}`)} AS (${write})`)
+  return Prisma.join(named, ', ', ', ')
+}
+
 /** Keeps the records that have no usable message id, each once, so that nothing Kommo said is lost. */
-export async function storeUnmappedRecords(
-  db: Queryable,
+export function unmappedRecords(
   conversationId: string,
   records: readonly MappedRecord[],
-): Promise<void> {
+): readonly Prisma.Sql[] {
   const unmapped = records.filter((record) => record.kind === 'unmapped')
-  if (unmapped.length === 0) return
-  await db.$executeRaw`
-    INSERT INTO kommo.unmapped_records (conversation_id, digest, record, reason)
-    SELECT DISTINCT ON (md5(record::text)) ${conversationId}, md5(record::text), record, reason
-    FROM json_to_recordset(${JSON.stringify(unmapped)}::json) AS t (record jsonb, reason text)
-    ORDER BY md5(record::text)
-    ON CONFLICT DO NOTHING`
+  if (unmapped.length === 0) return []
+  return [
+    Prisma.sql`
+      INSERT INTO kommo.unmapped_records (conversation_id, digest, record, reason)
+      SELECT DISTINCT ON (md5(record::text)) ${conversationId}, md5(record::text), record, reason
+      FROM json_to_recordset(${JSON.stringify(unmapped)}::json) AS t (record jsonb, reason text)
+      WHERE EXISTS (SELECT FROM held)
+      ORDER BY md5(record::text)
+      ON CONFLICT DO NOTHING`,
+  ]
 }
 
 interface ParticipantRow {

@@ -1,8 +1,8 @@
 import { type InboxWebhook, type WebhookKind, callsForSync, carriesContent } from '../domain/webhook.ts'
+import { Prisma } from './generated/client.ts'
 import { CALL, SETTLE_MS } from './call.ts'
 import { WEBHOOKS } from './listen.ts'
 import type { Queryable } from './queryable.ts'
-import { withoutWaiting } from './without-waiting.ts'
 
 /**
  * The one durable write of the receiver: every webhook becomes a row of the inbox, every call for a sync adds one to
@@ -74,23 +74,33 @@ export interface PendingWebhookEvent {
   receivedAt: Date
 }
 
-/** Locks the oldest webhooks that nobody works on; they stay locked until the transaction ends. */
-export async function lockPendingWebhookEvents(db: Queryable, limit: number): Promise<PendingWebhookEvent[]> {
+/** The oldest webhooks that are to be worked into the tables. */
+export async function readPendingWebhookEvents(db: Queryable, limit: number): Promise<PendingWebhookEvent[]> {
   return db.$queryRaw<PendingWebhookEvent[]>`
      SELECT id, kind, scope_id AS "scopeId", conversation_id AS "conversationId", body, received_at AS "receivedAt"
-     FROM kommo.webhook_events WHERE processed_at IS NULL ORDER BY id LIMIT ${limit}::int FOR UPDATE SKIP LOCKED`
+     FROM kommo.webhook_events WHERE processed_at IS NULL ORDER BY id LIMIT ${limit}::int`
 }
 
-/** Marks webhooks as handled, with the reason where nothing could be stored from one. */
-export async function settleWebhookEvents(
-  db: Queryable,
-  outcomes: readonly { id: bigint; error: string | null }[],
-): Promise<void> {
-  await db.$executeRaw`
+/** Those of the webhooks, locked, that no other worker has worked in or is about to. */
+export function heldWebhookEvents(ids: readonly bigint[]): Prisma.Sql {
+  return Prisma.sql`
+    SELECT id FROM kommo.webhook_events WHERE id = ANY (${ids}::bigint[]) AND processed_at IS NULL
+    ORDER BY id FOR UPDATE SKIP LOCKED`
+}
+
+export interface WebhookOutcome {
+  id: bigint
+  /** Why nothing could be stored from the webhook. */
+  error: string | null
+}
+
+/** Marks webhooks that are `held` as handled. */
+export function settlement(outcomes: readonly WebhookOutcome[]): Prisma.Sql {
+  return Prisma.sql`
     UPDATE kommo.webhook_events AS e SET processed_at = now(), error = outcome.error
-    FROM unnest(${outcomes.map(({ id }) => id)}::bigint[], ${outcomes.map(({ error }) => error)}::text[]) AS outcome (id, error)
-    WHERE e.id = outcome.id
-    RETURNING ${withoutWaiting}`
+    FROM held JOIN unnest(${outcomes.map(({ id }) => id)}::bigint[], ${outcomes.map(({ error }) => error)}::text[])
+      AS outcome (id, error) ON outcome.id = held.id
+    WHERE e.id = held.id`
 }
 
 /**

@@ -5,15 +5,15 @@ import { parseWebhook } from '../kommo/classify-webhook.ts'
 import { mapWebhookMessage } from '../kommo/map-message.ts'
 import { mapWebhookReaction } from '../kommo/map-reaction.ts'
 import { type Metrics, countStored, observeLag } from '../metrics.ts'
+import { type AppliedWebhooks, storeWebhooks } from '../store/applied-webhooks.ts'
 import { isDataError } from '../store/data-error.ts'
 import type { Database } from '../store/prisma.ts'
-import type { Queryable } from '../store/queryable.ts'
-import { type ToldReaction, storeReactions } from '../store/reactions.ts'
-import { type StoredRecords, storeRecords } from '../store/records.ts'
+import type { ToldReaction } from '../store/reactions.ts'
+import type { StoredRecords } from '../store/records.ts'
 import {
   type PendingWebhookEvent,
-  lockPendingWebhookEvents,
-  settleWebhookEvents,
+  type WebhookOutcome,
+  readPendingWebhookEvents,
 } from '../store/webhook-events.ts'
 
 export interface ApplyDependencies {
@@ -43,44 +43,50 @@ export async function applyWebhooks(dependencies: ApplyDependencies): Promise<bo
 }
 
 async function applyBatch({ database, metrics }: ApplyDependencies): Promise<boolean> {
-  return database.prisma.$transaction(async (tx) => {
-    const events = await lockPendingWebhookEvents(tx, BATCH_SIZE)
-    if (events.length > 0) count(metrics, await apply(tx, events))
-    return events.length === BATCH_SIZE
-  })
+  const events = await readPendingWebhookEvents(database.prisma, BATCH_SIZE)
+  // Where another worker was faster, it goes on.
+  return (await apply(database, metrics, events)) && events.length === BATCH_SIZE
 }
 
 async function applyOneByOne({ database, metrics, log }: ApplyDependencies): Promise<boolean> {
   for (let done = 0; done < BATCH_SIZE; done += 1) {
-    let failing: PendingWebhookEvent | undefined
+    const events = await readPendingWebhookEvents(database.prisma, 1)
+    const [event] = events
+    if (event === undefined) return false
     try {
-      const more = await database.prisma.$transaction(async (tx) => {
-        const events = await lockPendingWebhookEvents(tx, 1)
-        failing = events[0]
-        if (events.length > 0) count(metrics, await apply(tx, events))
-        return events.length > 0
-      })
-      if (!more) return false
+      if (!(await apply(database, metrics, events))) return false
     } catch (error) {
-      if (failing === undefined || !isDataError(error)) throw error
-      log.error({ err: error, eventId: failing.id }, 'a webhook could not be stored; it stays in the inbox')
-      await settleWebhookEvents(database.prisma, [
-        { id: failing.id, error: 'what it brings could not be stored; see the log, then replay it' },
-      ])
+      if (!isDataError(error)) throw error
+      log.error({ err: error, eventId: event.id }, 'a webhook could not be stored; it stays in the inbox')
+      const reason = 'what it brings could not be stored; see the log, then replay it'
+      await storeWebhooks(database.prisma, {
+        messages: [],
+        reactions: [],
+        outcomes: [{ id: event.id, error: reason }],
+      })
     }
   }
   return true
 }
 
-interface Applied {
-  stored: StoredRecords
-  reactions: readonly Reaction[]
+/** @returns whether it was this worker that applied them */
+async function apply(
+  database: Database,
+  metrics: Metrics,
+  events: readonly PendingWebhookEvent[],
+): Promise<boolean> {
+  if (events.length === 0) return false
+  const told = mapWebhooks(events)
+  const stored = await storeWebhooks(database.prisma, told)
+  if (stored === null) return false
+  count(metrics, stored, told.reactions)
+  return true
 }
 
-async function apply(db: Queryable, events: readonly PendingWebhookEvent[]): Promise<Applied> {
+function mapWebhooks(events: readonly PendingWebhookEvent[]): AppliedWebhooks {
   const messages: MappedRecord[] = []
   const reactions: ToldReaction[] = []
-  const outcomes: { id: bigint; error: string | null }[] = []
+  const outcomes: WebhookOutcome[] = []
   for (const { id, kind, body, ...context } of events) {
     const payload = parseWebhook(body)
     if (kind === 'reaction') {
@@ -93,13 +99,10 @@ async function apply(db: Queryable, events: readonly PendingWebhookEvent[]): Pro
       outcomes.push({ id, error: record.kind === 'mapped' ? null : record.reason })
     }
   }
-  const stored = await storeRecords(db, messages, null)
-  await storeReactions(db, reactions)
-  await settleWebhookEvents(db, outcomes)
-  return { stored, reactions }
+  return { messages, reactions, outcomes }
 }
 
-function count(metrics: Metrics, { stored, reactions }: Applied): void {
+function count(metrics: Metrics, stored: StoredRecords, reactions: readonly Reaction[]): void {
   countStored(metrics, 'webhook', stored)
   observeLag(metrics, 'webhook', stored)
   for (const { emoji } of reactions) metrics.reactions.inc({ change: emoji === null ? 'unreact' : 'react' })

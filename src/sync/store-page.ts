@@ -1,10 +1,12 @@
 import type { ClaimedConversation, Walk } from '../domain/conversation.ts'
 import type { MappedRecord } from '../domain/message.ts'
 import { HISTORY_PAGE_SIZE } from '../kommo/client.ts'
-import { checkpointWalk, completeWalk, isKnownSince } from '../store/conversations.ts'
-import { type Stretch, markMissing } from '../store/missing-messages.ts'
+import { isKnownSince } from '../store/conversations.ts'
+import type { Stretch } from '../store/missing-messages.ts'
 import type { Database } from '../store/prisma.ts'
-import { type StoredRecords, storeRecords, storeUnmappedRecords } from '../store/records.ts'
+import type { Queryable } from '../store/queryable.ts'
+import type { StoredRecords } from '../store/records.ts'
+import { storeWalkPage } from '../store/walk-page.ts'
 import type { ObservedPage } from './history-reader.ts'
 import { recordKey } from './record-key.ts'
 import { type WalkStep, walkStep } from './walk-step.ts'
@@ -17,7 +19,7 @@ export interface StoredPage {
 }
 
 /**
- * Stores a page and moves the checkpoint behind it, in one transaction: a crash leaves both or neither.
+ * Decides where the walk goes after the page, and stores both together.
  * @throws LeaseLostError, and then nothing is stored
  */
 export async function storePage(
@@ -28,27 +30,26 @@ export async function storePage(
   stepsBack: number,
 ): Promise<StoredPage> {
   const keys = records.map(recordKey)
-  const oldest = records.findLast((record) => record.kind === 'mapped')
-  const lastMessageAt = newestSentAt(records)
-
-  return prisma.$transaction(async (tx) => {
-    const page = {
-      keys,
-      full: records.length >= HISTORY_PAGE_SIZE,
-      reachesKnown: oldest !== undefined && (await isKnownSince(tx, oldest.message.id, walk)),
-    }
-    const step = walkStep(walk, page, HISTORY_PAGE_SIZE, stepsBack)
-    // A page that does not join is true, but proves nothing of what is older than it.
-    const stored = await storeRecords(tx, records, step.kind === 'stepBack' ? null : walk.number)
-    await storeUnmappedRecords(tx, claim.id, records)
-    if (step.kind !== 'stepBack') await markMissing(tx, claim.id, stretchOf(walk, step, records, observedAt))
-
-    // The conversation's row comes last: webhooks wait for it, so it is held for as short as can be.
-    if (step.kind === 'finished')
-      await completeWalk(tx, claim, walk, { lastMessageAt, reachedEnd: step.reachedEnd })
-    else await checkpointWalk(tx, claim, { ...walk, offset: step.offset, tail: step.tail }, lastMessageAt)
-    return { stored, step, hasNews: keys.some((key) => !walk.tail.includes(key)) }
+  const page = {
+    keys,
+    full: records.length >= HISTORY_PAGE_SIZE,
+    reachesKnown: await reachesKnown(prisma, walk, records),
+  }
+  const step = walkStep(walk, page, HISTORY_PAGE_SIZE, stepsBack)
+  const stored = await storeWalkPage(prisma, claim, walk, {
+    records,
+    lastMessageAt: newestSentAt(records),
+    stretch: step.kind === 'stepBack' ? null : stretchOf(walk, step, records, observedAt),
+    next:
+      step.kind === 'finished' ? { reachedEnd: step.reachedEnd } : { offset: step.offset, tail: step.tail },
   })
+  return { stored, step, hasNews: keys.some((key) => !walk.tail.includes(key)) }
+}
+
+async function reachesKnown(db: Queryable, walk: Walk, records: readonly MappedRecord[]): Promise<boolean> {
+  const isFirst = walk.number === 1
+  const oldest = records.findLast((record) => record.kind === 'mapped')
+  return !isFirst && !walk.full && oldest !== undefined && (await isKnownSince(db, oldest.message.id, walk))
 }
 
 /** The part of the conversation that the page shows whole: what is stored there and not on the page is gone. */

@@ -182,7 +182,7 @@ describe('three workers and a receiver on one database', () => {
     expect(await hanging.exited).toEqual({ code: 0, signal: null })
   })
 
-  test('a worker that hangs inside a transaction holds nothing up for longer than a lease', async () => {
+  test('a worker that hangs in the middle of a page holds nothing up for longer than a lease', async () => {
     await using replicas = await setUpReplicas(200)
     const { kommo, database } = replicas
     const [chat] = replicas.generate(FIRST, [200])

@@ -1,15 +1,14 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { ClaimedConversation, Walk } from '../../../src/domain/conversation.ts'
 import { parseScopeId } from '../../../src/domain/scope.ts'
+import type { MappedRecord } from '../../../src/domain/message.ts'
 import type { InboxWebhook } from '../../../src/domain/webhook.ts'
 import {
   LEASE_MS,
   LeaseLostError,
   callForSync,
-  checkpointWalk,
   claimConversations,
   completeAnswered,
-  completeWalk,
   failConversation,
   isKnownSince,
   nextDueInMs,
@@ -18,6 +17,7 @@ import {
 } from '../../../src/store/conversations.ts'
 import { blockChannel } from '../../../src/store/rate-limits.ts'
 import { storeRecords } from '../../../src/store/records.ts'
+import { storeWalkPage } from '../../../src/store/walk-page.ts'
 import { recordWebhooks } from '../../../src/store/webhook-events.ts'
 import { type TestDatabase, createTestDatabase } from '../../helpers/database.ts'
 import { inboxWebhook } from '../../helpers/inbox.ts'
@@ -58,9 +58,24 @@ async function claim(): Promise<ClaimedConversation> {
 /** A history read that finds these messages. */
 async function readHistory(claimed: ClaimedConversation, ...ids: string[]): Promise<void> {
   const records = ids.map((id) => recordSeen({ id, conversationId: claimed.id }))
-  await storeRecords(database.prisma, records, claimed.walk.number)
-  await completeWalk(database.prisma, claimed, claimed.walk, { lastMessageAt: at(0), reachedEnd: true })
+  await completeWalk(claimed, claimed.walk, records)
 }
+
+/** A page that shows nothing missing. */
+const NOTHING_ELSE = {
+  lastMessageAt: at(0),
+  stretch: { observedAt: at(0), ids: [], newestAt: null, oldestAt: null, isHead: false, isEnd: false },
+}
+
+const completeWalk = (claimed: ClaimedConversation, walk: Walk, records: readonly MappedRecord[] = []) =>
+  storeWalkPage(database.prisma, claimed, walk, { ...NOTHING_ELSE, records, next: { reachedEnd: true } })
+
+const checkpointWalk = (claimed: ClaimedConversation, walk: Walk, records: readonly MappedRecord[] = []) =>
+  storeWalkPage(database.prisma, claimed, walk, {
+    ...NOTHING_ELSE,
+    records,
+    next: { offset: walk.offset, tail: walk.tail },
+  })
 
 describe('a call for a sync', () => {
   test('of a new conversation is due after the settle time', async () => {
@@ -220,22 +235,18 @@ describe('claiming', () => {
 describe('a lease', () => {
   const page: Walk = { number: 1, requested: 1n, full: false, offset: 49, tail: ['a', 'b'] }
 
-  test('lasts a minute, and a checkpoint renews it', async () => {
+  test('keeps others away, and a checkpoint renews it', async () => {
     await callOperator()
     const claimed = await claim()
     expect(await claimConversations(database.prisma, CHANNEL, 1)).toEqual([])
     await database.pool.query("UPDATE kommo.conversations SET run_after = now() + interval '1 s'")
-    await checkpointWalk(database.prisma, claimed, page, null)
+    await checkpointWalk(claimed, page)
     expect(await nextDueInMs(database.prisma, CHANNEL)).toBeGreaterThan(LEASE_MS - 5000)
   })
 
   test.each([
-    ['checkpoint', (old: ClaimedConversation) => checkpointWalk(database.prisma, old, page, at(0))],
-    [
-      'completion',
-      (old: ClaimedConversation) =>
-        completeWalk(database.prisma, old, page, { lastMessageAt: at(0), reachedEnd: true }),
-    ],
+    ['checkpoint', (old: ClaimedConversation) => checkpointWalk(old, page, [recordSeen()])],
+    ['completion', (old: ClaimedConversation) => completeWalk(old, page, [recordSeen()])],
   ])('that ran out and was taken makes a %s fail and write nothing', async (_write, write) => {
     await callOperator()
     const old = await claim()
@@ -245,6 +256,7 @@ describe('a lease', () => {
     const before = await row()
     await expect(write(old)).rejects.toThrow(LeaseLostError)
     expect(await row()).toEqual(before)
+    expect(await database.prisma.message.count()).toBe(0)
   })
 
   test('that ran out and was taken cannot be released, failed, renewed or answered by its old holder', async () => {
@@ -264,7 +276,7 @@ describe('a lease', () => {
 
   test('that ran out is taken over at the checkpoint', async () => {
     await callOperator()
-    await checkpointWalk(database.prisma, await claim(), page, null)
+    await checkpointWalk(await claim(), page)
     await letTimePass()
     expect((await claim()).walk).toEqual(page)
   })
@@ -293,7 +305,7 @@ describe('completion', () => {
     await record({})
     await letTimePass()
     const claimed = await claim()
-    await checkpointWalk(database.prisma, claimed, { ...claimed.walk, offset: 49, tail: ['a'] }, null)
+    await checkpointWalk(claimed, { ...claimed.walk, offset: 49, tail: ['a'] })
     await record({})
     await letTimePass()
     await readHistory(await claim())
@@ -317,7 +329,7 @@ describe('completion', () => {
     await readHistory(await claim())
     await callOperator()
     const claimed = await claim()
-    await checkpointWalk(database.prisma, claimed, { ...claimed.walk, offset: 49 }, null)
+    await checkpointWalk(claimed, { ...claimed.walk, offset: 49 })
     expect((await row()).historyComplete).toBe(false)
   })
 

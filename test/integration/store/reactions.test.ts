@@ -1,6 +1,8 @@
 import fc from 'fast-check'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
-import { type ToldReaction, storeReactions } from '../../../src/store/reactions.ts'
+import { Prisma } from '../../../src/store/generated/client.ts'
+import { type ToldReaction, reactionStates } from '../../../src/store/reactions.ts'
+import { storeTogether } from '../../../src/store/records.ts'
 import { type TestDatabase, createTestDatabase } from '../../helpers/database.ts'
 import { SCOPE } from '../../helpers/sighting.ts'
 
@@ -28,6 +30,9 @@ function told(second: number, arrival: number, emoji: string | null, who = 'p'):
   }
 }
 
+const storeReactions = (reactions: readonly ToldReaction[]) =>
+  storeTogether(database.prisma, [], null, { held: Prisma.sql`SELECT`, writes: reactionStates(reactions) })
+
 async function standing(): Promise<string[]> {
   const { rows } = await database.pool.query<{ emoji: string }>(
     'SELECT emoji FROM kommo.reactions ORDER BY 1',
@@ -36,21 +41,21 @@ async function standing(): Promise<string[]> {
 }
 
 test('a reaction stands, another of the same person replaces it, one of somebody else stands beside it', async () => {
-  await storeReactions(database.prisma, [told(1, 1, '👍')])
-  await storeReactions(database.prisma, [told(2, 2, '🎉'), told(2, 3, '😀', 'q')])
+  await storeReactions([told(1, 1, '👍')])
+  await storeReactions([told(2, 2, '🎉'), told(2, 3, '😀', 'q')])
   expect(await standing()).toEqual(['🎉', '😀'])
 })
 
 test('one that was taken back is gone, and does not return when it comes late or again', async () => {
-  await storeReactions(database.prisma, [told(2, 2, null)])
-  await storeReactions(database.prisma, [told(1, 1, '👍')])
+  await storeReactions([told(2, 2, null)])
+  await storeReactions([told(1, 1, '👍')])
   expect(await standing()).toEqual([])
-  await storeReactions(database.prisma, [told(3, 3, '🎉')])
+  await storeReactions([told(3, 3, '🎉')])
   expect(await standing()).toEqual(['🎉'])
 })
 
 test('of two in the same second the one that arrived later counts, also within a batch', async () => {
-  await storeReactions(database.prisma, [told(1, 2, null), told(1, 1, '👍')])
+  await storeReactions([told(1, 2, null), told(1, 1, '👍')])
   expect(await standing()).toEqual([])
 })
 
@@ -67,8 +72,8 @@ test('in any order, grouping and repetition, also at once, the newest word stand
       const reactions = batches.map((batch) =>
         batch.map((w) => told(w.second, (arrival += 1), w.emoji, w.who)),
       )
-      await Promise.all(reactions.map((batch) => storeReactions(database.prisma, batch)))
-      await storeReactions(database.prisma, reactions[0] ?? [])
+      await Promise.all(reactions.map((batch) => storeReactions(batch)))
+      await storeReactions(reactions[0] ?? [])
       const last = new Map<string, ToldReaction>()
       for (const reaction of reactions.flat()) {
         const known = last.get(reaction.participantId)

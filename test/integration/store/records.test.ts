@@ -2,7 +2,8 @@ import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { mergeMessages } from '../../../src/domain/merge.ts'
 import type { MappedRecord, Media, Message, Participant } from '../../../src/domain/message.ts'
-import { storeRecords, storeUnmappedRecords } from '../../../src/store/records.ts'
+import { Prisma } from '../../../src/store/generated/client.ts'
+import { storeRecords, storeTogether, unmappedRecords } from '../../../src/store/records.ts'
 import { type TestDatabase, createTestDatabase } from '../../helpers/database.ts'
 import { SCOPE, at, mediaSeen, messageSeen, participantSeen, recordSeen } from '../../helpers/sighting.ts'
 
@@ -241,7 +242,10 @@ test('a record without a message id is kept whole, once', async () => {
     record: { text: 'x', n: [1, { a: null }] },
   }
   for (const records of [[unmapped, unmapped, recordSeen()], [unmapped], [recordSeen()]]) {
-    await storeUnmappedRecords(database.prisma, 'conversation-1', records)
+    await storeTogether(database.prisma, records, null, {
+      held: Prisma.sql`SELECT`,
+      writes: unmappedRecords('conversation-1', records),
+    })
   }
   const rows = await database.prisma.unmappedRecord.findMany()
   expect(rows.map(({ record, reason }) => ({ record, reason }))).toEqual([
@@ -470,10 +474,7 @@ test('concurrent writers of overlapping batches never deadlock', async () => {
           [person],
         )
       })
-      await database.prisma.$transaction((tx) => storeRecords(tx, batch, 1), {
-        maxWait: 20_000,
-        timeout: 20_000,
-      })
+      await store(batch, 1)
     }
   })
   await Promise.all(writers)

@@ -6,9 +6,10 @@ import {
   readBackfillProgress,
   scopeOfEachChannel,
 } from '../../../src/store/backfill.ts'
-import { claimConversations, completeWalk, failConversation } from '../../../src/store/conversations.ts'
+import { claimConversations, failConversation } from '../../../src/store/conversations.ts'
 import { blockChannel } from '../../../src/store/rate-limits.ts'
 import { readStatus } from '../../../src/store/status.ts'
+import { storeWalkPage } from '../../../src/store/walk-page.ts'
 import { recordWebhooks } from '../../../src/store/webhook-events.ts'
 import { type TestDatabase, createTestDatabase } from '../../helpers/database.ts'
 import { inboxWebhook } from '../../helpers/inbox.ts'
@@ -51,7 +52,12 @@ test('status and backfill tell what is complete, behind, failing, dead and block
   for (const claim of await claimConversations(db, parseScopeId(SCOPE).channelId, 4)) {
     expect(claim.walk.full).toBe(true)
     if (claim.id === 'complete')
-      await completeWalk(db, claim, claim.walk, { lastMessageAt: null, reachedEnd: true })
+      await storeWalkPage(db, claim, claim.walk, {
+        records: [],
+        lastMessageAt: null,
+        stretch: null,
+        next: { reachedEnd: true },
+      })
     if (claim.id === 'failing') await failConversation(db, claim, { message: 'no answer', retryInMs: 60_000 })
     if (claim.id === 'dead') await failConversation(db, claim, { message: 'gone', retryInMs: null })
   }

@@ -1,11 +1,12 @@
 import fc from 'fast-check'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { InboxWebhook, WebhookKind } from '../../../src/domain/webhook.ts'
+import { storeWebhooks } from '../../../src/store/applied-webhooks.ts'
+import type { Queryable } from '../../../src/store/queryable.ts'
 import {
   deleteOldWebhookEvents,
-  lockPendingWebhookEvents,
+  readPendingWebhookEvents,
   recordWebhooks,
-  settleWebhookEvents,
 } from '../../../src/store/webhook-events.ts'
 import { type TestDatabase, createTestDatabase } from '../../helpers/database.ts'
 import { inboxWebhook } from '../../helpers/inbox.ts'
@@ -123,26 +124,33 @@ describe('recording', () => {
 })
 
 describe('pending webhooks', () => {
-  test('are locked by one of two, and free again when it fails', async () => {
+  const settle = (db: Queryable, pending: readonly { id: bigint }[], errors: (string | null)[] = []) =>
+    storeWebhooks(db, {
+      messages: [],
+      reactions: [],
+      outcomes: pending.map(({ id }, place) => ({ id, error: errors[place] ?? null })),
+    })
+
+  test('are handled by one of two who read them, and wait again when that one fails', async () => {
     await record({ messageId: 'a' }, { messageId: 'b' }, { messageId: 'c' })
+    const pending = await readPendingWebhookEvents(database.prisma, 2)
+    expect(pending).toHaveLength(2)
     const failing = database.prisma.$transaction(async (tx) => {
-      expect(await lockPendingWebhookEvents(tx, 2)).toHaveLength(2)
-      expect(await lockPendingWebhookEvents(database.prisma, 5)).toHaveLength(1)
+      expect(await settle(tx, pending)).not.toBeNull()
+      expect(await settle(database.prisma, pending)).toBeNull()
       throw new Error('on purpose')
     })
     await expect(failing).rejects.toThrow('on purpose')
-    expect(await lockPendingWebhookEvents(database.prisma, 5)).toHaveLength(3)
+    expect(await readPendingWebhookEvents(database.prisma, 5)).toHaveLength(3)
+    expect(await settle(database.prisma, pending)).not.toBeNull()
+    expect(await settle(database.prisma, pending)).toBeNull()
+    expect(await readPendingWebhookEvents(database.prisma, 5)).toHaveLength(1)
   })
 
   test('settled are done, with the reason where there is one', async () => {
     await record({ messageId: 'a' }, { messageId: 'b' })
-    const [first, second] = await lockPendingWebhookEvents(database.prisma, 5)
-    if (first === undefined || second === undefined) throw new Error('two webhooks wait')
-    await settleWebhookEvents(database.prisma, [
-      { id: first.id, error: null },
-      { id: second.id, error: 'no id' },
-    ])
-    expect(await lockPendingWebhookEvents(database.prisma, 5)).toEqual([])
+    await settle(database.prisma, await readPendingWebhookEvents(database.prisma, 5), [null, 'no id'])
+    expect(await readPendingWebhookEvents(database.prisma, 5)).toEqual([])
     expect((await events()).map(({ error }) => error)).toEqual([null, 'no id'])
   })
 })
