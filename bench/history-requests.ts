@@ -1,17 +1,11 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Client } from 'pg'
 import type { Conversation } from '../src/simulated-kommo/conversation.ts'
-import { startSimulatedKommo } from '../src/simulated-kommo/simulated-kommo.ts'
 import type { SignedWebhook } from '../src/simulated-kommo/webhooks.ts'
 import type { Answer, Bench } from './harness/bench.ts'
-import { startChild } from './harness/child.ts'
 import { openLoad, webhookRequest } from './harness/load.ts'
 import { PAGE_SIZE } from './harness/pages.ts'
-import { serviceEnvironment } from './harness/receivers.ts'
 import { type Figure, figure } from './harness/rounds.ts'
+import { openSurroundings } from './harness/service.ts'
 import { until } from './harness/until.ts'
 
 const WEBHOOKS = 100
@@ -23,20 +17,9 @@ export const historyRequests: Bench = {
   name: 'history-requests',
   question: 'how many history requests do a burst of webhooks and a first walk cost?',
   async run({ server, smoke, rounds }) {
-    await using stack = new AsyncDisposableStack()
-    const folder = await mkdtemp(join(tmpdir(), 'kommo-sync-bench-'))
-    stack.defer(() => rm(folder, { recursive: true, force: true }))
-    const kommo = await startSimulatedKommo()
-    stack.defer(() => kommo.close())
-    const databaseUrl = await server.createDatabase()
-    const service = stack.use(
-      await startChild('src/server.ts', {
-        env: { ...serviceEnvironment(kommo, databaseUrl, folder), KOMMO_REQUESTS_PER_SECOND: '100' },
-      }),
-    )
-    const client = new Client({ connectionString: databaseUrl })
-    await client.connect()
-    stack.defer(() => client.end())
+    await using surroundings = await openSurroundings(server)
+    const { kommo, client } = surroundings
+    const service = await surroundings.start({ KOMMO_REQUESTS_PER_SECOND: '100' })
     const untilSynced = ({ id }: Conversation) =>
       until(async () => {
         const text =

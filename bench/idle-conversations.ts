@@ -1,12 +1,7 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { Client } from 'pg'
-import { startSimulatedKommo } from '../src/simulated-kommo/simulated-kommo.ts'
 import type { Bench } from './harness/bench.ts'
-import { processorSeconds, startChild } from './harness/child.ts'
-import { serviceEnvironment } from './harness/receivers.ts'
+import { processorSeconds } from './harness/child.ts'
 import { figure, figureOf, inTurns, side } from './harness/rounds.ts'
+import { openSurroundings } from './harness/service.ts'
 import { until } from './harness/until.ts'
 
 /** Conversations that a completed walk has read, with one message each. */
@@ -34,22 +29,11 @@ export const idleConversations: Bench = {
   question: 'how many conversations a second are claimed and completed where there is no history to read?',
   async run({ server, smoke, rounds }) {
     const conversations = smoke ? 200 : 20_000
-    await using stack = new AsyncDisposableStack()
-    const folder = await mkdtemp(join(tmpdir(), 'kommo-sync-bench-'))
-    stack.defer(() => rm(folder, { recursive: true, force: true }))
-    const kommo = await startSimulatedKommo()
-    stack.defer(() => kommo.close())
-    const databaseUrl = await server.createDatabase()
-    const client = new Client({ connectionString: databaseUrl })
-    await client.connect()
-    stack.defer(() => client.end())
+    await using surroundings = await openSurroundings(server)
+    const { kommo, client } = surroundings
     await client.query(KNOWN, [kommo.scopeId, conversations])
     await client.query('VACUUM ANALYZE kommo.conversations, kommo.messages')
-    const worker = stack.use(
-      await startChild('src/server.ts', {
-        env: { ...serviceEnvironment(kommo, databaseUrl, folder), ROLE: 'worker' },
-      }),
-    )
+    const worker = await surroundings.start({ ROLE: 'worker' })
 
     const processor: number[] = []
     const ours = side('claimed and completed', 'conversations/s', async () => {

@@ -1,32 +1,18 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import type { Client } from 'pg'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Client } from 'pg'
-import { startSimulatedKommo } from '../src/simulated-kommo/simulated-kommo.ts'
 import type { Bench } from './harness/bench.ts'
-import { startChild } from './harness/child.ts'
 import { openLoad, webhookRequest } from './harness/load.ts'
-import { serviceEnvironment } from './harness/receivers.ts'
 import { figure, figureOf, inTurns, quantile, ratioOf, side } from './harness/rounds.ts'
+import { openSurroundings } from './harness/service.ts'
 
 export const visible: Bench = {
   name: 'visible',
   question: 'how long after its webhook is sent is a message a row that queries see?',
   async run({ server, smoke, rounds }) {
     const webhooks = smoke ? 10 : 200
-    await using stack = new AsyncDisposableStack()
-    const folder = await mkdtemp(join(tmpdir(), 'kommo-sync-bench-'))
-    stack.defer(() => rm(folder, { recursive: true, force: true }))
-    const kommo = await startSimulatedKommo()
-    stack.defer(() => kommo.close())
-    const databaseUrl = await server.createDatabase()
-    const service = stack.use(
-      await startChild('src/server.ts', { env: serviceEnvironment(kommo, databaseUrl, folder) }),
-    )
-    const client = new Client({ connectionString: databaseUrl })
-    await client.connect()
-    stack.defer(() => client.end())
+    await using surroundings = await openSurroundings(server)
+    const { kommo, client } = surroundings
+    const service = await surroundings.start()
     await client.query(
       'CREATE TABLE public.bare_commits (id bigserial PRIMARY KEY, at timestamptz DEFAULT now())',
     )
@@ -35,14 +21,18 @@ export const visible: Bench = {
     const answers: number[] = []
     const ours = side('webhook sent to row seen, p50', 'ms', async () => {
       const seen: number[] = []
-      for (let number = 0; number < webhooks; number += 1) {
-        const message = conversation.addMessage({ from: 'manager', text: `Message ${number}` })
-        const request = webhookRequest(kommo.webhooks.message(conversation, message))
-        await using load = openLoad([service.url], [request], 1)
+      const messages = Array.from({ length: webhooks }, (_, number) =>
+        conversation.addMessage({ from: 'manager', text: `Message ${number}` }),
+      )
+      const requests = messages.map((message) =>
+        webhookRequest(kommo.webhooks.message(conversation, message)),
+      )
+      await using load = openLoad([service.url], requests, 1)
+      for (const { id } of messages) {
         const startedAt = performance.now()
         await load.post()
         answers.push(performance.now() - startedAt)
-        await untilStored(client, message.id)
+        await untilStored(client, id)
         seen.push(performance.now() - startedAt)
         await sleep(5)
       }

@@ -1,16 +1,18 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { Client } from 'pg'
 import { Pool } from 'undici'
 import { formatKommoDate, md5Hex, signRequest } from '../src/kommo/signature.ts'
+import { startSimulatedKommo } from '../src/simulated-kommo/simulated-kommo.ts'
 import { callForSync } from '../src/store/conversations.ts'
-import { createDatabase } from '../src/store/prisma.ts'
+import { createRawQueryable } from '../src/store/raw-queryable.ts'
+import { storeRecords } from '../src/store/records.ts'
+import { createStatementNames } from '../src/store/statement-names.ts'
 import type { Bench } from './harness/bench.ts'
-import { processorSeconds, startChild } from './harness/child.ts'
-import { PAGE_SIZE } from './harness/pages.ts'
-import { serviceEnvironment } from './harness/receivers.ts'
+import { processorSeconds } from './harness/child.ts'
+import { PAGE_SIZE, mappedPage } from './harness/pages.ts'
 import { figure, figureOf, inTurns, ratioOf, side } from './harness/rounds.ts'
-import { type Simulator, startSimulator } from './harness/simulator.ts'
+import { startWalker } from './harness/service.ts'
+import type { BenchServer } from './harness/server.ts'
+import type { Simulator } from './harness/simulator.ts'
 import { until } from './harness/until.ts'
 
 export const walkSpeed: Bench = {
@@ -20,21 +22,8 @@ export const walkSpeed: Bench = {
     const rounds = Math.min(wanted, 3)
     const messages = smoke ? 500 : 100_000
     await using stack = new AsyncDisposableStack()
-    const folder = await mkdtemp(join(tmpdir(), 'kommo-sync-bench-'))
-    stack.defer(() => rm(folder, { recursive: true, force: true }))
-    const kommo = stack.use(await startSimulator({ conversations: rounds + 1, messages }))
-    const databaseUrl = await server.createDatabase()
-    const database = createDatabase(databaseUrl, { maxConnections: 2 })
-    stack.defer(() => database.close())
-    const worker = stack.use(
-      await startChild('src/server.ts', {
-        env: {
-          ...serviceEnvironment(kommo, databaseUrl, folder),
-          ROLE: 'worker',
-          KOMMO_REQUESTS_PER_SECOND: '10000',
-        },
-      }),
-    )
+    await using walker = await startWalker(server, { conversations: rounds + 1, messages })
+    const { kommo, database, worker } = walker
 
     const unread = [...kommo.conversations]
     const processor: number[] = []
@@ -42,12 +31,7 @@ export const walkSpeed: Bench = {
       const id = unread.shift() ?? ''
       const before = await processorSeconds(worker.pid)
       const startedAt = performance.now()
-      await callForSync(database.prisma, {
-        conversationId: id,
-        scopeId: kommo.scopeId,
-        full: true,
-        patient: false,
-      })
+      await walker.call(id)
       await until(async () => {
         const row = await database.prisma.conversation.findUnique({ where: { id } })
         return row !== null && row.requested === row.processed
@@ -61,7 +45,10 @@ export const walkSpeed: Bench = {
       await fetchAll(kommo, kommo.conversations[0] ?? '')
       return (messages / (performance.now() - startedAt)) * 1000
     })
-    await inTurns([ours, fetching], rounds)
+    const storing = await openStoring(server, messages)
+    stack.use(storing)
+    const onlyStoring = side('storing mapped pages with the raw driver', 'messages/s', storing.measure)
+    await inTurns([ours, fetching, onlyStoring], rounds)
 
     const stored = await database.prisma.message.count()
     if (stored !== messages * (rounds + 1)) throw new Error(`${stored} messages are stored`)
@@ -70,13 +57,50 @@ export const walkSpeed: Bench = {
       figures: [
         figureOf(ours),
         figureOf(fetching),
+        figureOf(onlyStoring),
         figure('cores used by the worker', 'cores', processor.slice(1)),
       ],
       answers: [
         { question: 'walk against fetching', asked: { least: 0.6 }, measured: ratioOf(ours, fetching) },
       ],
+      notes: ['What only stores pages that are in memory is the most that one Postgres connection allows.'],
     }
   },
+}
+
+/** Pages of a first walk, in memory, one statement each over one connection. */
+async function openStoring(
+  server: BenchServer,
+  messages: number,
+): Promise<AsyncDisposable & { measure(): Promise<number> }> {
+  await using stack = new AsyncDisposableStack()
+  const kommo = await startSimulatedKommo()
+  stack.defer(() => kommo.close())
+  const client = new Client({ connectionString: await server.createDatabase() })
+  await client.connect()
+  stack.defer(() => client.end())
+  const db = createRawQueryable(
+    client,
+    createStatementNames(() => true),
+  )
+  const opened = stack.move()
+  let round = 0
+  return {
+    async measure() {
+      const conversation = kommo.conversations.generate({ messages, seed: `stored ${round++}` })
+      const { id: conversationId, scopeId } = conversation
+      await callForSync(db, { conversationId, scopeId, full: true, patient: false })
+      let storedMs = 0
+      for (let offset = 0; offset < messages; offset += PAGE_SIZE - 1) {
+        const records = mappedPage(conversation, offset, new Date())
+        const startedAt = performance.now()
+        await storeRecords(db, records, 1)
+        storedMs += performance.now() - startedAt
+      }
+      return (messages / storedMs) * 1000
+    },
+    [Symbol.asyncDispose]: () => opened.disposeAsync(),
+  }
 }
 
 /** The same pages as a walk asks for, one after another. */

@@ -1,14 +1,8 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { callForSync } from '../src/store/conversations.ts'
-import { createDatabase } from '../src/store/prisma.ts'
 import type { Bench } from './harness/bench.ts'
-import { residentBytes, startChild } from './harness/child.ts'
-import { serviceEnvironment } from './harness/receivers.ts'
+import { residentBytes } from './harness/child.ts'
 import { figure } from './harness/rounds.ts'
-import { startSimulator } from './harness/simulator.ts'
+import { startWalker } from './harness/service.ts'
 
 const FIRST = 1000
 const MIB = 1024 * 1024
@@ -18,31 +12,11 @@ export const workerMemory: Bench = {
   question: 'how much does a worker grow through a conversation of a million messages?',
   async run({ server, smoke, say }) {
     const messages = smoke ? 3000 : 1_000_000
-    await using stack = new AsyncDisposableStack()
-    const folder = await mkdtemp(join(tmpdir(), 'kommo-sync-bench-'))
-    stack.defer(() => rm(folder, { recursive: true, force: true }))
-    const kommo = stack.use(await startSimulator({ conversations: 1, messages }))
-    const databaseUrl = await server.createDatabase()
-    const database = createDatabase(databaseUrl, { maxConnections: 2 })
-    stack.defer(() => database.close())
-    const worker = stack.use(
-      await startChild('src/server.ts', {
-        env: {
-          ...serviceEnvironment(kommo, databaseUrl, folder),
-          ROLE: 'worker',
-          KOMMO_REQUESTS_PER_SECOND: '10000',
-        },
-      }),
-    )
-
+    await using walker = await startWalker(server, { conversations: 1, messages })
+    const { kommo, worker } = walker
     const [id = ''] = kommo.conversations
     const startedAt = performance.now()
-    await callForSync(database.prisma, {
-      conversationId: id,
-      scopeId: kommo.scopeId,
-      full: true,
-      patient: false,
-    })
+    await walker.call(id)
     let baseline = 0
     const samples: { stored: number; bytes: number }[] = []
     let told = 0

@@ -1,10 +1,11 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type SimulatedKommo, startSimulatedKommo } from '../../src/simulated-kommo/simulated-kommo.ts'
+import { startSimulatedKommo } from '../../src/simulated-kommo/simulated-kommo.ts'
 import type { BenchContext } from './bench.ts'
 import { type Child, startChild } from './child.ts'
 import { webhookRequest } from './load.ts'
+import { serviceEnvironment } from './service.ts'
 import { makeWebhooks } from './webhooks.ts'
 
 export type Peer = 'no-database' | 'bare' | 'one-statement-each' | 'inline'
@@ -52,22 +53,5 @@ export async function setUpReceivers({ server, smoke }: BenchContext): Promise<R
       return opened.use(child)
     },
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
-  }
-}
-
-export function serviceEnvironment(
-  kommo: Pick<SimulatedKommo, 'url' | 'channelId' | 'channelSecret'>,
-  databaseUrl: string,
-  dataDir: string,
-): Record<string, string> {
-  return {
-    HOST: '127.0.0.1',
-    PORT: '0',
-    DATA_DIR: dataDir,
-    DATABASE_URL: databaseUrl,
-    KOMMO_BASE_URL: kommo.url,
-    KOMMO_CHANNEL_ID: kommo.channelId,
-    KOMMO_CHANNEL_SECRET: kommo.channelSecret,
-    RECONCILE_INTERVAL: '0',
   }
 }

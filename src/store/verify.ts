@@ -1,5 +1,5 @@
-import type { Json, JsonObject } from '../domain/json.ts'
-import type { Direction, MappedRecord, Message } from '../domain/message.ts'
+import type { Json } from '../domain/json.ts'
+import type { MappedRecord, Message } from '../domain/message.ts'
 import type { Queryable } from './queryable.ts'
 
 export interface KnownConversation {
@@ -43,21 +43,7 @@ export interface StoredMessage extends Message {
   missingSince: Date | null
 }
 
-interface MessageRow {
-  id: string
-  scopeId: string
-  conversationId: string
-  clientId: string | null
-  senderId: string | null
-  receiverId: string | null
-  direction: Direction
-  type: string | null
-  text: string | null
-  sentAt: Date | null
-  mediaGroupId: string | null
-  extra: JsonObject
-  observedAt: Date
-  missingSince: Date | null
+interface MessageRow extends Omit<StoredMessage, 'media'> {
   mediaType: string | null
   mediaUrl: string | null
   thumbnailUrl: string | null
