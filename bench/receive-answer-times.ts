@@ -1,7 +1,9 @@
+import { Client } from 'pg'
 import type { Bench } from './harness/bench.ts'
 import { openLoad } from './harness/load.ts'
 import { setUpReceivers } from './harness/receivers.ts'
 import { figureOf, inTurns, quantile, ratioOf, side } from './harness/rounds.ts'
+import type { BenchServer } from './harness/server.ts'
 
 const CONNECTIONS = 64
 
@@ -33,8 +35,13 @@ export const receiveAnswerTimes: Bench = {
         p50.get(name)?.push(quantile(times, 0.5))
         return quantile(times, 0.99)
       })
-    const sides = [p99('kommo-sync', load), p99('the same app without a database', peerLoad)] as const
-    const [group, app] = sides
+    const group = p99('kommo-sync', load)
+    const app = p99('the same app without a database', peerLoad)
+    const commits = stack.use(await openCommits(context.server))
+    const commit = side('bare commits of one row, one after another, p99', 'ms', async () =>
+      quantile(await commits.times(durationMs), 0.99),
+    )
+    const sides = [group, app, commit]
     await inTurns(sides, rounds)
 
     return {
@@ -50,6 +57,32 @@ export const receiveAnswerTimes: Bench = {
           measured: ratioOf(group, app),
         },
       ],
+      notes: [
+        'An answer waits for one commit, or for the rest of one and the next: the disk decides how long.',
+      ],
     }
   },
+}
+
+/** What the disk alone makes somebody wait who wants to know that a row is safe. */
+async function openCommits(
+  server: BenchServer,
+): Promise<AsyncDisposable & { times(durationMs: number): Promise<number[]> }> {
+  const client = new Client({ connectionString: await server.createDatabase() })
+  await client.connect()
+  await client.query(
+    'CREATE TABLE public.bare_commits (id bigserial PRIMARY KEY, at timestamptz DEFAULT now())',
+  )
+  return {
+    async times(durationMs) {
+      const times: number[] = []
+      const end = performance.now() + durationMs
+      for (let startedAt = performance.now(); startedAt < end; startedAt = performance.now()) {
+        await client.query({ name: 'bare', text: 'INSERT INTO public.bare_commits DEFAULT VALUES' })
+        times.push(performance.now() - startedAt)
+      }
+      return times
+    },
+    [Symbol.asyncDispose]: () => client.end(),
+  }
 }
