@@ -48,6 +48,7 @@ function namesIn(pattern: RegExp): string[] {
 
 const service = z.looseObject({
   image: z.string(),
+  build: z.unknown().optional(),
   profiles: z.array(z.string()).default([]),
   command: z.array(z.string()).optional(),
   environment: z.record(z.string(), z.string()).default({}),
@@ -263,6 +264,13 @@ describe('the services', () => {
       expect(proxied, name).toEqual(published.map((address) => address.replace(/:3000\/tcp$/, '')))
     }
     expect(services['second-receiver']?.networks).toEqual({ default: { aliases: ['receiver'] } })
+  })
+
+  test('are of one image, which only one of them builds: some engines refuse several builds of one name at once', async (context) => {
+    const services = Object.entries(await servicesOf(context))
+    const own = services.filter(([, { image }]) => image === 'kommo-sync').map(([name]) => name)
+    expect(own).toHaveLength(5)
+    expect(services.filter(([, { build }]) => build !== undefined).map(([name]) => name)).toEqual(['migrate'])
   })
 
   test('are images of a version', () => {
