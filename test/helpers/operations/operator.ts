@@ -9,6 +9,7 @@ import { documented } from './document.ts'
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url))
 
 export interface Operator extends AsyncDisposable {
+  folder: string
   /**
    * Runs the commands that the document gives under this name.
    * @returns their standard output
@@ -30,6 +31,7 @@ export async function createOperator(settings: Record<string, string> = {}): Pro
   await chmod(join(bin, 'kommo-sync'), 0o755)
 
   return {
+    folder,
     async run(name, env = {}, replacements = {}) {
       const child = spawn('bash', ['-euo', 'pipefail', '-c', documented(name, replacements)], {
         cwd: folder,

@@ -9,6 +9,7 @@ import { type TestContext, afterAll, describe, expect, onTestFinished, test } fr
 import { z } from 'zod'
 import { SECRET_VARIABLES, VARIABLES, loadConfig } from '../../../src/config.ts'
 import { startSimulatedKommo } from '../../../src/simulated-kommo/simulated-kommo.ts'
+import { documented } from '../../helpers/operations/document.ts'
 import { ROOT, findTool } from '../../helpers/tool.ts'
 
 const ID = 'f62a0162-46a7-430e-b06c-0ef798d76a21'
@@ -17,8 +18,8 @@ const ID = 'f62a0162-46a7-430e-b06c-0ef798d76a21'
 const OWN_VARIABLES = new Set([
   'KOMMO_SYNC_IMAGE',
   'PUBLISH',
+  'SECOND_PUBLISH',
   'SECRETS_DIR',
-  'PREVIOUS_SECRET',
   'GRAFANA_PUBLISH',
   'GRAFANA_URL',
 ])
@@ -31,6 +32,13 @@ const FIXED_VARIABLES = new Map([
 ])
 const SERVICE_VARIABLES = new Set([...VARIABLES, ...SECRET_VARIABLES.map((name) => `${name}_FILE`)])
 
+const ROLES: Record<string, string> = {
+  migrate: 'all',
+  receiver: 'receiver',
+  'second-receiver': 'receiver',
+  worker: 'worker',
+}
+
 const text = readFileSync(`${ROOT}/docker-compose.yml`, 'utf8')
 const demo = parseEnv(readFileSync(`${ROOT}/deploy/demo/demo.env`, 'utf8'))
 
@@ -40,13 +48,14 @@ function namesIn(pattern: RegExp): string[] {
 
 const service = z.looseObject({
   image: z.string(),
+  build: z.unknown().optional(),
   profiles: z.array(z.string()).default([]),
   command: z.array(z.string()).optional(),
   environment: z.record(z.string(), z.string()).default({}),
   secrets: z.array(z.object({ source: z.string() })).default([]),
   ports: z.array(z.string()).default([]),
   volumes: z.array(z.string()).default([]),
-  networks: z.record(z.string(), z.null()).optional(),
+  networks: z.record(z.string(), z.union([z.null(), z.object({ aliases: z.array(z.string()) })])).optional(),
   container_name: z.string().optional(),
   restart: z.string(),
   read_only: z.boolean(),
@@ -121,7 +130,7 @@ describe('the configuration that its containers get', () => {
         const secret = /^\/run\/secrets\/(.+)$/.exec(value)?.[1]
         if (secret === undefined) return [name, value]
         expect(mounted).toContain(secret)
-        return [name, join(folder, secret.replace('_previous', ''))]
+        return [name, join(folder, secret)]
       }),
     )
   }
@@ -138,7 +147,7 @@ describe('the configuration that its containers get', () => {
     return folder
   }
 
-  test.for(['migrate', 'receiver', 'worker'])(
+  test.for(['migrate', 'receiver', 'second-receiver', 'worker'])(
     'is one that the service accepts: %s',
     async (name, context) => {
       const services = await servicesOf(context)
@@ -149,8 +158,8 @@ describe('the configuration that its containers get', () => {
         ),
       )
       expect(config).toMatchObject({
-        role: name === 'migrate' ? 'all' : name,
-        channels: [{ id: ID, secret: 'the-secret' }],
+        role: ROLES[name],
+        channels: [{ id: ID, secret: 'the-secret', previousSecret: null }],
         hintDoors: [],
         databaseUrl: expect.stringContaining('@postgres:5432/kommo') as unknown,
       })
@@ -184,6 +193,7 @@ describe('the services', () => {
       postgres: [],
       migrate: [],
       receiver: [],
+      'second-receiver': ['second-receiver'],
       worker: [],
       'simulated-kommo': ['demo'],
       prometheus: ['observability'],
@@ -206,7 +216,7 @@ describe('the services', () => {
 
   test('start in order: the database is healthy, the tables are there', async (context) => {
     const services = await servicesOf(context)
-    for (const name of ['receiver', 'worker']) {
+    for (const name of ['receiver', 'second-receiver', 'worker']) {
       expect(services[name]?.depends_on, name).toEqual({
         postgres: { condition: 'service_healthy' },
         migrate: { condition: 'service_completed_successfully' },
@@ -225,11 +235,12 @@ describe('the services', () => {
   test('are open to this machine only, and Prometheus, which has no login, not even to it', async (context) => {
     const ports = Object.entries(await servicesOf(context)).map(([name, { ports: own }]) => [name, own])
     expect(Object.fromEntries(ports)).toEqual({
-      grafana: ['127.0.0.1:3001:3000/tcp'],
+      grafana: ['127.0.0.1:3030:3000/tcp'],
       migrate: [],
       postgres: [],
       prometheus: [],
       receiver: ['127.0.0.1:3000:3000/tcp'],
+      'second-receiver': ['127.0.0.1:3001:3000/tcp'],
       'simulated-kommo': [],
       worker: [],
     })
@@ -243,6 +254,23 @@ describe('the services', () => {
     expect(grafana?.environment['GF_SECURITY_ADMIN_PASSWORD__FILE']).toBe(
       '/run/secrets/grafana_admin_password',
     )
+  })
+
+  test('are two receivers where the profile asks for it, at the addresses that the documented proxies know and under one name', async (context) => {
+    const services = await servicesOf(context)
+    const published = ['receiver', 'second-receiver'].flatMap((name) => services[name]?.ports ?? [])
+    for (const name of ['nginx', 'caddy']) {
+      const proxied = documented(name).match(/127\.0\.0\.1:\d+/g)
+      expect(proxied, name).toEqual(published.map((address) => address.replace(/:3000\/tcp$/, '')))
+    }
+    expect(services['second-receiver']?.networks).toEqual({ default: { aliases: ['receiver'] } })
+  })
+
+  test('are of one image, which only one of them builds: some engines refuse several builds of one name at once', async (context) => {
+    const services = Object.entries(await servicesOf(context))
+    const own = services.filter(([, { image }]) => image === 'kommo-sync').map(([name]) => name)
+    expect(own).toHaveLength(5)
+    expect(services.filter(([, { build }]) => build !== undefined).map(([name]) => name)).toEqual(['migrate'])
   })
 
   test('are images of a version', () => {

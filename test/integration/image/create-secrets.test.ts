@@ -24,10 +24,11 @@ test('its files are a configuration that the service accepts', () => {
   const config = loadConfig({
     KOMMO_CHANNEL_ID: 'f62a0162-46a7-430e-b06c-0ef798d76a21',
     KOMMO_CHANNEL_SECRET_FILE: `${dir}/kommo_channel_secret`,
+    KOMMO_CHANNEL_SECRET_PREVIOUS_FILE: `${dir}/kommo_channel_secret_previous`,
     DATABASE_URL_FILE: `${dir}/database_url`,
     ADMIN_TOKEN_FILE: `${dir}/admin_token`,
   })
-  expect(config.channels[0]?.secret).toBe('the-secret')
+  expect(config.channels[0]).toMatchObject({ secret: 'the-secret', previousSecret: null })
   const password = readFileSync(`${dir}/database_password`, 'utf8').trim()
   expect(config.databaseUrl).toBe(`postgresql://kommo:${password}@postgres:5432/kommo`)
 })
@@ -37,7 +38,7 @@ test('only its owner may enter the folder, and any user of a container may read 
   createSecrets(dir, 'the-secret\n')
   const mode = (path: string) => statSync(path).mode & 0o777
   expect(mode(dir)).toBe(0o700)
-  expect(readdirSync(dir)).toHaveLength(7)
+  expect(readdirSync(dir)).toHaveLength(8)
   expect(new Set(readdirSync(dir).map((name) => mode(join(dir, name))))).toEqual(new Set([0o644]))
 })
 
