@@ -19,8 +19,8 @@ export default defineConfig({
   test: {
     reporters: ['default', new ClosingLine()],
     projects: [
-      project('unit', 10_000),
-      project('integration', 60_000, withDatabase),
+      project('unit', 30_000),
+      project('integration', 120_000, withDatabase),
       project('e2e', 300_000, withDatabase),
     ],
   },
