@@ -7,6 +7,7 @@ import { z } from 'zod'
 import type { Conversation } from '../../src/simulated-kommo/conversation.ts'
 import { type SimulatedKommo, startSimulatedKommo } from '../../src/simulated-kommo/simulated-kommo.ts'
 import { type TestDatabase, createTestDatabase } from '../helpers/database.ts'
+import { freshSeed } from '../helpers/fresh-seed.ts'
 import { runCommand, runInTerminal, startService } from '../helpers/service.ts'
 import { untilSynced } from '../helpers/synced.ts'
 import { differences, expectedTables, storedTables } from '../helpers/truth.ts'
@@ -176,7 +177,7 @@ describe('backfill', () => {
     try {
       const conversation = kommo.conversations.generate({
         messages: 130,
-        seed: 'backfill one',
+        seed: freshSeed('backfill one'),
         clientId: null,
       })
       const args = ['backfill', conversation.id, '--scope', conversation.scopeId, '--json']
@@ -189,7 +190,7 @@ describe('backfill', () => {
   })
 
   test('of an unknown id without a scope ends with 2 and calls for nothing', async () => {
-    const known = kommo.conversations.generate({ messages: 3, seed: 'backfill known' })
+    const known = kommo.conversations.generate({ messages: 3, seed: freshSeed('backfill known') })
     const own = await createTestDatabase()
     try {
       const { code, stderr } = await runCommand(['backfill', known.id, 'unknown'], {
@@ -208,7 +209,7 @@ describe('backfill', () => {
   test('of a conversation that Kommo refuses ends with 1 and says why', async () => {
     const own = await createTestDatabase()
     try {
-      const conversation = kommo.conversations.generate({ messages: 3, seed: 'backfill refused' })
+      const conversation = kommo.conversations.generate({ messages: 3, seed: freshSeed('backfill refused') })
       const undo = kommo.faults.add({ kind: 'status', status: 404, conversationId: conversation.id })
       const args = ['backfill', conversation.id, '--scope', conversation.scopeId, '--json']
       const { code, stdout } = await runCommand(args, { ...env, DATABASE_URL: own.url })
@@ -225,34 +226,38 @@ describe('backfill', () => {
   })
 
   test('--all reads every known conversation, beside a running service, and finds imported old messages', async () => {
+    await using stack = new AsyncDisposableStack()
+    const own = await createTestDatabase()
+    stack.defer(() => own.drop())
+    const ownEnv = { ...env, DATABASE_URL: own.url }
     const conversations: Conversation[] = []
     for (const messages of [0, 1, 60, 300]) {
       const conversation = kommo.conversations.generate({
         messages,
-        seed: `backfill all ${messages}`,
+        seed: freshSeed(`backfill all ${messages}`),
         clientId: null,
       })
       conversations.push(conversation)
     }
-    await using _service = await startService(env)
+    stack.use(await startService(ownEnv))
     const scope = ['--scope', kommo.scopeId]
-    const first = await runCommand(['backfill', ...conversations.map(({ id }) => id), ...scope], env)
+    const first = await runCommand(['backfill', ...conversations.map(({ id }) => id), ...scope], ownEnv)
     expect(first.code).toBe(0)
     expect(first.stdout).toContain('4 of 4')
-    await untilSynced(database.pool)
+    await untilSynced(own.pool)
 
     const [, , , longest] = conversations
     longest?.importMessage({ text: 'Imported much later', sentAtMs: Date.parse('2020-02-02T02:02:02Z') })
-    const all = await runCommand(['backfill', '--all', '--json'], env)
+    const all = await runCommand(['backfill', '--all', '--json'], ownEnv)
     expect([all.code, json(all.stdout)]).toEqual([0, { conversations: 4, complete: 4, dead: [] }])
-    expect(differences(await storedTables(database.pool), expectedTables(conversations, []))).toEqual([])
+    expect(differences(await storedTables(own.pool), expectedTables(conversations, []))).toEqual([])
 
-    const status = await runCommand(['status', '--json'], env)
+    const status = await runCommand(['status', '--json'], ownEnv)
     expect(json(status.stdout)).toMatchObject({
       conversations: { total: 4, complete: 4, behind: 0, failing: 0, dead: 0 },
       messages: { total: 362 },
     })
-    const text = await runCommand(['status'], env)
+    const text = await runCommand(['status'], ownEnv)
     expect([text.code, text.stderr]).toEqual([0, ''])
     expect(text.stdout).toMatch(/history complete +4/)
   })
@@ -271,7 +276,7 @@ describe('backfill', () => {
   })
 
   test.skipIf(!hasScript())('shows a bar in a terminal (skipped without util-linux)', async () => {
-    const conversation = kommo.conversations.generate({ messages: 120, seed: 'bar' })
+    const conversation = kommo.conversations.generate({ messages: 120, seed: freshSeed('bar') })
     const args = ['backfill', conversation.id, '--scope', conversation.scopeId]
     const { code, shown, plain } = await runInTerminal(args, env)
     expect(code).toBe(0)

@@ -3,7 +3,9 @@ import type { Conversation } from '../../src/simulated-kommo/conversation.ts'
 import type { SimulatedKommo } from '../../src/simulated-kommo/simulated-kommo.ts'
 import type { LoggedRequest } from '../../src/simulated-kommo/stats.ts'
 import { FIRST, SECOND, type Replicas, setUpReplicas } from '../helpers/replicas.ts'
+import { untilReady } from '../helpers/service.ts'
 import { SOAK, showFigures } from '../helpers/soak.ts'
+import { SOON } from '../helpers/soon.ts'
 import { untilSynced } from '../helpers/synced.ts'
 import { differences, expectedTables, storedTables } from '../helpers/truth.ts'
 import { type WebhookSender, createWebhookSender, forEachAtOnce } from '../helpers/webhook-sender.ts'
@@ -133,6 +135,7 @@ describe('three workers and a receiver on one database', () => {
     const [receiver] = await Promise.all([replicas.start('receiver'), replicas.startWorkers(3)])
     await using sender = createWebhookSender(receiver.url)
     await tell(kommo, sender, chats, 6)
+    await untilReady(receiver)
     await untilSynced(database.pool)
     expect(doubled).toEqual([])
     await expectTruth(replicas)
@@ -159,7 +162,7 @@ describe('three workers and a receiver on one database', () => {
     // The page that is on its way to it will not be true any more.
     const onThatPage = chat.page(5 * 49 + 10, 1)[0]
     if (onThatPage === undefined) throw new Error('no message')
-    await vi.waitFor(() => expect(kommo.stats.recent().at(-1)?.status).toBe(200))
+    await vi.waitFor(() => expect(kommo.stats.recent().at(-1)?.status).toBe(200), SOON)
     chat.editMessage(onThatPage.id, { text: 'edited while it hung' })
 
     await replicas.startWorkers(2)
@@ -173,7 +176,7 @@ describe('three workers and a receiver on one database', () => {
     await vi.waitFor(
       () =>
         expect(hanging.log().map(({ msg }) => msg)).toContainEqual(expect.stringMatching(/lease .* ran out/)),
-      { timeout: 20_000 },
+      SOON,
     )
     expect(await everyRow(replicas)).toEqual(before)
     expect(kommo.stats.snapshot().historyRequests).toBe(asked)
@@ -202,7 +205,7 @@ describe('three workers and a receiver on one database', () => {
         `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
       )
       expect(rows).toHaveLength(1)
-    })
+    }, SOON)
     process.kill(hanging.pid, 'SIGSTOP')
     await holder.query('COMMIT')
     holder.release()
@@ -210,6 +213,7 @@ describe('three workers and a receiver on one database', () => {
     const [receiver] = await Promise.all([replicas.start('receiver'), replicas.startWorkers(1)])
     await using sender = createWebhookSender(receiver.url)
     await tell(kommo, sender, [chat], 3)
+    await untilReady(receiver)
     await untilSynced(database.pool)
     const before = await everyRow(replicas)
     process.kill(hanging.pid, 'SIGCONT')
@@ -226,7 +230,10 @@ describe('three workers and a receiver on one database', () => {
     const second = replicas.generate(SECOND, times(80, 20))
     await replicas.startWorkers(3)
     await replicas.makeDue([...first, ...second])
-    await vi.waitFor(() => expect(requestsOf(kommo, FIRST).length).toBeGreaterThan(5), { interval: 5 })
+    await vi.waitFor(() => expect(requestsOf(kommo, FIRST).length).toBeGreaterThan(5), {
+      ...SOON,
+      interval: 5,
+    })
     kommo.faults.add({ kind: 'too-many-requests', retryAfter: 3, channelId: FIRST.id, times: 1 })
     const refusedAt = await vi.waitFor(
       () => {
@@ -234,7 +241,7 @@ describe('three workers and a receiver on one database', () => {
         if (refused === undefined) throw new Error('not refused yet')
         return refused.at.getTime()
       },
-      { interval: 5 },
+      { ...SOON, interval: 5 },
     )
     await untilSynced(database.pool)
     const within = (channel: { id: string }, fromMs: number, toMs: number) =>
@@ -242,7 +249,7 @@ describe('three workers and a receiver on one database', () => {
         .map(({ at }) => at.getTime() - refusedAt)
         .filter((ms) => ms > fromMs && ms < toMs)
     // What had left before the answer came, and a moment to tell the others.
-    const TOLD_MS = 300
+    const TOLD_MS = 1000
     expect(within(FIRST, TOLD_MS, 2_990)).toEqual([])
     expect(within(SECOND, 0, 2_990).length).toBeGreaterThan(20)
     expect(requestsOf(kommo, FIRST).filter(({ status }) => status === 429)).toHaveLength(1)
@@ -262,7 +269,7 @@ describe('three workers and a receiver on one database', () => {
       await replicas.startWorkers(workers)
       if (large !== undefined && huge > 0) {
         await replicas.makeDue([large])
-        await vi.waitFor(() => expect(kommo.stats.historyRequestsOf(large.id)).toBeGreaterThan(1))
+        await vi.waitFor(() => expect(kommo.stats.historyRequestsOf(large.id)).toBeGreaterThan(1), SOON)
       }
       await replicas.makeDue(chats)
       const tookMs = await untilAllAsked(kommo, chats)
@@ -285,7 +292,7 @@ describe('three workers and a receiver on one database', () => {
     const few = replicas.generate(SECOND, times(20, 10))
     await replicas.startWorkers(3)
     await replicas.makeDue(many)
-    await vi.waitFor(() => expect(requestsOf(kommo, FIRST).length).toBeGreaterThan(3))
+    await vi.waitFor(() => expect(requestsOf(kommo, FIRST).length).toBeGreaterThan(3), SOON)
     await replicas.makeDue(few)
     await untilAllAsked(kommo, few)
     const left = many.filter(({ id }) => kommo.stats.historyRequestsOf(id) === 0).length

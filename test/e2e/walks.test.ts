@@ -1,4 +1,4 @@
-import { expect, test, vi } from 'vitest'
+import { expect, test } from 'vitest'
 import type { Conversation } from '../../src/simulated-kommo/conversation.ts'
 import { type SimulatedKommo, startSimulatedKommo } from '../../src/simulated-kommo/simulated-kommo.ts'
 import type { SimulatedMessage } from '../../src/simulated-kommo/message.ts'
@@ -155,7 +155,7 @@ test(
       showFigures(figures)
       for (const count of Object.values(figures)) expect(count).toBeGreaterThan(0)
     } finally {
-      await vi.waitFor(() => kommo.close())
+      await kommo.close()
       await database.drop()
     }
   },
