@@ -1,3 +1,4 @@
+import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { describe, expect, test, vi } from 'vitest'
 import type { Conversation } from '../../src/simulated-kommo/conversation.ts'
 import type { SimulatedKommo } from '../../src/simulated-kommo/simulated-kommo.ts'
@@ -12,6 +13,9 @@ import { type WebhookSender, createWebhookSender, forEachAtOnce } from '../helpe
 
 const REQUESTS_PER_SECOND = 7
 const MEASURED_MS = SOAK > 0 ? 60_000 : 10_000
+const TIMER_MS = 10
+/** Half of what the limiter lets a request be late. */
+const LATE_MS = 10
 
 const times = (count: number, size: number): number[] => Array.from({ length: count }, () => size)
 
@@ -82,8 +86,9 @@ async function expectTruth({ kommo, database }: Replicas): Promise<void> {
 }
 
 describe('three workers and a receiver on one database', () => {
-  // A busy machine holds requests up on their way by more than the limiter's margin of 60 ms. So the short form, which runs
-  // everywhere, looks at nine tenths of a second and at six requests; the long form holds the exact figures.
+  // A busy machine holds requests up on their way by more than the limiter's margin of 60 ms, and makes them miss their turns,
+  // which costs rate, rightly. So the short form, which runs everywhere, looks at nine tenths of a second and at six
+  // requests, or four where timers of this very process are late; the long form holds the exact figures.
   test(
     'two channels each get the rate and never more, and no conversation is read by two at once',
     { retry: 2 },
@@ -99,6 +104,8 @@ describe('three workers and a receiver on one database', () => {
       const [receiver] = await Promise.all([replicas.start('receiver'), replicas.startWorkers(3)])
       await using sender = createWebhookSender(receiver.url)
       await tell(kommo, sender, chats, 2)
+      const delays = monitorEventLoopDelay({ resolution: TIMER_MS })
+      delays.enable()
       const used = await vi.waitFor(
         () =>
           [FIRST, SECOND].map((channel) => {
@@ -117,9 +124,13 @@ describe('three workers and a receiver on one database', () => {
           requestsOf(kommo, channel).map(({ at }) => at.getTime()),
         ),
       )
-      showFigures({ used, most })
+      delays.disable()
+      const lateMs = delays.percentile(90) / 1e6 - TIMER_MS
+      const figures = { used, most, lateMs }
+      showFigures(figures)
       expect(Math.max(...most), `${most.join(' and ')} in a second`).toBeLessThanOrEqual(REQUESTS_PER_SECOND)
-      expect(Math.min(...used)).toBeGreaterThanOrEqual(SOAK ? 6.5 : 6)
+      const least = SOAK > 0 ? 6.5 : lateMs < LATE_MS ? 6 : 4
+      expect(Math.min(...used), JSON.stringify(figures)).toBeGreaterThanOrEqual(least)
       expect(doubled).toEqual([])
     },
   )
