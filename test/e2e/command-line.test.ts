@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import type { Conversation } from '../../src/simulated-kommo/conversation.ts'
 import { type SimulatedKommo, startSimulatedKommo } from '../../src/simulated-kommo/simulated-kommo.ts'
+import { runHere } from '../helpers/command.ts'
 import { type TestDatabase, createTestDatabase } from '../helpers/database.ts'
 import { freshSeed } from '../helpers/fresh-seed.ts'
 import { runCommand, runInTerminal, startService } from '../helpers/service.ts'
@@ -60,7 +61,7 @@ describe.concurrent('usage', () => {
   })
 
   test('the help of a command needs no configuration', async () => {
-    const { code, stdout } = await runCommand(['backfill', '--help'])
+    const { code, stdout } = await runHere(['backfill', '--help'])
     expect(code).toBe(0)
     expect(stdout).toContain('--json')
   })
@@ -73,7 +74,7 @@ describe.concurrent('usage', () => {
     [['backfill', 'an-id', '--scope', 'not-ours_x']],
     [[]],
   ])('%j ends with 2, an explanation on stderr, nothing on stdout', async (args) => {
-    const { code, stdout, stderr } = await runCommand(args, env)
+    const { code, stdout, stderr } = await runHere(args, env)
     expect(code).toBe(2)
     expect(stdout).toBe('')
     expect(stderr.length).toBeGreaterThan(20)
@@ -97,7 +98,7 @@ describe.concurrent('configuration', () => {
   test.each(['serve', 'doctor'])(
     '%s with wrong values ends with 2 and names every variable',
     async (command) => {
-      const { code, stdout, stderr } = await runCommand([command], wrong)
+      const { code, stdout, stderr } = await runHere([command], wrong)
       expect(stdout).toBe('')
       for (const name of [...Object.keys(wrong), 'KOMMO_CHANNEL_SECRET']) expect(stderr).toContain(name)
       expect(code).toBe(2)
@@ -105,7 +106,7 @@ describe.concurrent('configuration', () => {
   )
 
   test('nothing set names what is required', async () => {
-    const { code, stderr } = await runCommand(['serve'])
+    const { code, stderr } = await runHere(['serve'])
     expect(code).toBe(2)
     expect(stderr).toContain('KOMMO_CHANNEL_ID')
     expect(stderr).toContain('KOMMO_CHANNEL_SECRET')
@@ -115,14 +116,14 @@ describe.concurrent('configuration', () => {
     'a wrong LOG_LEVEL ends %s with 2',
     async (command) => {
       const args = command === 'backfill' ? ['backfill', '--all'] : [command]
-      const { code, stderr } = await runCommand(args, { ...env, LOG_LEVEL: 'loud' })
+      const { code, stderr } = await runHere(args, { ...env, LOG_LEVEL: 'loud' })
       expect(stderr).toContain('LOG_LEVEL')
       expect(code).toBe(2)
     },
   )
 
   test('an empty LOG_LEVEL counts as absent, as docker compose passes it', async () => {
-    const { code, stderr } = await runCommand(['status', '--json'], { ...env, LOG_LEVEL: '' })
+    const { code, stderr } = await runHere(['status', '--json'], { ...env, LOG_LEVEL: '' })
     expect([code, stderr]).toEqual([0, ''])
   })
 
@@ -130,12 +131,12 @@ describe.concurrent('configuration', () => {
     const path = join(folder, 'secret')
     await writeFile(path, `${kommo.channelSecret}\n`)
     const { KOMMO_CHANNEL_SECRET: _, ...rest } = env
-    const good = await runCommand(['doctor', '--scope', kommo.scopeId], {
+    const good = await runHere(['doctor', '--scope', kommo.scopeId], {
       ...rest,
       KOMMO_CHANNEL_SECRET_FILE: path,
     })
     expect(good.code).toBe(0)
-    const gone = await runCommand(['doctor'], { ...rest, KOMMO_CHANNEL_SECRET_FILE: `${path}.gone` })
+    const gone = await runHere(['doctor'], { ...rest, KOMMO_CHANNEL_SECRET_FILE: `${path}.gone` })
     expect(gone.code).toBe(2)
     expect(gone.stderr).toContain('KOMMO_CHANNEL_SECRET_FILE')
   })

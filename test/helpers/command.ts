@@ -15,7 +15,7 @@ export interface CommandOutcome {
  */
 export async function runHere(
   args: readonly string[],
-  env: Record<string, string>,
+  env: Record<string, string> = {},
   input = '',
 ): Promise<CommandOutcome> {
   const [stdout, stderr] = [new PassThrough(), new PassThrough()]

@@ -150,7 +150,9 @@ export async function untilReady({ url }: Pick<RunningService, 'url'>): Promise<
 function addressIn(lines: readonly LogLine[], ended: Exit | undefined, output: () => string): string {
   const address = lines.find(({ msg }) => msg === 'listening')?.['address']
   if (typeof address === 'string') return address
-  throw new Error(`the service ${ended === undefined ? 'does not listen yet' : 'has ended'}:\n${output()}`)
+  throw new Error(
+    `the service ${ended === undefined ? 'does not listen yet' : `has ended (${JSON.stringify(ended)})`}:\n${output()}`,
+  )
 }
 
 async function end(child: ChildProcess, exited: Promise<Exit>): Promise<void> {

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { runHere } from '../../helpers/command.ts'
+import { freshSeed } from '../../helpers/fresh-seed.ts'
 import { type CommandSetup, setUpCommands } from './setup.ts'
 
 let setup: CommandSetup
@@ -10,7 +11,7 @@ beforeAll(async () => {
 afterAll(() => setup.close())
 
 async function synced(seed: string, messages: number) {
-  const conversation = setup.kommo.conversations.generate({ messages, seed })
+  const conversation = setup.kommo.conversations.generate({ messages, seed: freshSeed(seed) })
   await setup.backfill(conversation)
   return conversation
 }
