@@ -199,21 +199,24 @@ test('stop finishes the page in hand and gives the claim back at once', async ()
   expect(await sync.storedIds(conversation)).toHaveLength(50)
 })
 
-test('a claim is kept while its turn is further away than a lease lasts', { timeout: 60_000 }, async () => {
+test('a claim is kept while its turn is further away than a lease lasts', async () => {
   await setUp(0.05)
   const conversations = [generate(3), generate(3)]
   await Promise.all(conversations.map((conversation) => sync.call(conversation)))
   sync.startWorker()
-  const claims = new Set<string>()
+  // One of them is claimed for so short that no look may meet it; the other waits.
+  const claims = new Map<string, Set<string>>()
   await vi.waitFor(
     async () => {
       const rows = await sync.database.prisma.conversation.findMany()
-      for (const { claimId } of rows) if (claimId !== null) claims.add(claimId)
+      for (const { id, claimId } of rows) {
+        if (claimId !== null) claims.set(id, (claims.get(id) ?? new Set()).add(claimId))
+      }
       expect(rows.map(({ processed }) => processed)).toEqual([1n, 1n])
     },
-    { timeout: 50_000, interval: 50 },
+    { timeout: 90_000, interval: 50 },
   )
-  expect(claims.size).toBe(2)
+  expect(Math.max(...[...claims.values()].map(({ size }) => size))).toBe(1)
 })
 
 test('stop does not wait for the rate, and gives those claims back too', async () => {
