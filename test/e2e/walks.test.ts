@@ -108,7 +108,8 @@ test(
         return rows[0]?.walks ?? 0
       }
       let looked = 0
-      for (let round = 0; (await walked()) < WALKS; round += 1) {
+      const lacksSome = () => Object.values(unrest.counts).includes(0)
+      while ((await walked()) < WALKS || lacksSome()) {
         const before = conversations.map((conversation) => ({
           conversation,
           ids: [...conversation.messages()].map(({ id }) => id),
