@@ -3,10 +3,10 @@ import { defineConfig } from 'vitest/config'
 import { ClosingLine } from './test/helpers/closing-line.ts'
 
 /**
- * Half of a run is waiting, so that three files beside each other gain much also where there are two cores. The long
+ * Half of a run is waiting, so that two files beside each other gain much also where there are two cores. The long
  * forms hold exact figures, and have the machine for themselves.
  */
-const maxWorkers = process.env['SOAK'] === undefined ? Math.max(3, availableParallelism() - 1) : 1
+const maxWorkers = process.env['SOAK'] === undefined ? Math.max(2, availableParallelism() - 1) : 1
 
 const project = (name: string, timeout: number, globalSetup: string[] = []) => ({
   test: {

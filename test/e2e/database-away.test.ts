@@ -15,6 +15,9 @@ import { type Delivery, answerTimeMs, countOvertaken, streamWebhooks } from '../
 const SOAK = process.env['SOAK'] === '1'
 const LOAD = SOAK ? { perSecond: 200, awayMs: 30_000 } : { perSecond: 100, awayMs: 4000 }
 
+/** As it documents. */
+const KOMMO_WAITS_MS = 5000
+
 let kommo: SimulatedKommo
 let postgres: OwnPostgres
 let dataDir: string
@@ -139,7 +142,7 @@ describe('every webhook is answered 200 and stored once, in order, while', () =>
 
   test('Postgres hangs', async () => {
     const { slowestMs } = await goThrough(postgres.freeze, postgres.thaw)
-    expect(slowestMs).toBeLessThan(4000)
+    expect(slowestMs).toBeLessThan(KOMMO_WAITS_MS)
   })
 
   test('the table is locked', async () => {
@@ -153,7 +156,7 @@ describe('every webhook is answered 200 and stored once, in order, while', () =>
         async () => void (await locker.query('COMMIT')),
         2000,
       )
-      expect(slowestMs).toBeLessThan(4000)
+      expect(slowestMs).toBeLessThan(KOMMO_WAITS_MS)
     } finally {
       locker.release(true)
     }
