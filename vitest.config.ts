@@ -1,5 +1,12 @@
+import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
 import { ClosingLine } from './test/helpers/closing-line.ts'
+
+/**
+ * Half of a run is waiting, so that two files beside each other gain much also where there are two cores. The long
+ * forms hold exact figures, and have the machine for themselves.
+ */
+const maxWorkers = process.env['SOAK'] === undefined ? Math.max(2, availableParallelism() - 1) : 1
 
 const project = (name: string, timeout: number, globalSetup: string[] = []) => ({
   test: {
@@ -8,8 +15,9 @@ const project = (name: string, timeout: number, globalSetup: string[] = []) => (
     testTimeout: timeout,
     hookTimeout: timeout,
     globalSetup,
-    // Real processes, signals and clocks on whatever machine CI has: once more there, and never silently (vitest says so).
-    retry: name === 'e2e' && process.env['CI'] !== undefined ? 1 : 0,
+    maxWorkers,
+    // Real processes, signals and clocks on whatever machine CI has: twice more there, and never silently (vitest says so).
+    retry: name !== 'unit' && process.env['CI'] !== undefined ? 2 : 0,
   },
 })
 
@@ -19,8 +27,8 @@ export default defineConfig({
   test: {
     reporters: ['default', new ClosingLine()],
     projects: [
-      project('unit', 10_000),
-      project('integration', 60_000, withDatabase),
+      project('unit', 30_000),
+      project('integration', 120_000, withDatabase),
       project('e2e', 300_000, withDatabase),
     ],
   },

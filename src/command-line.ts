@@ -5,6 +5,7 @@ import { doctor } from './commands/doctor.ts'
 import { grantReader } from './commands/grant-reader.ts'
 import { migrateDatabase } from './commands/migrate.ts'
 import type { Output } from './commands/output.ts'
+import type { TextStream } from './commands/progress.ts'
 import { replay } from './commands/replay.ts'
 import { revokeReader } from './commands/revoke-reader.ts'
 import { serve } from './commands/serve.ts'
@@ -20,8 +21,8 @@ import { VERSION } from './version.ts'
 export interface Surroundings {
   env: NodeJS.ProcessEnv
   stdin: NodeJS.ReadableStream
-  stdout: NodeJS.WriteStream
-  stderr: NodeJS.WriteStream
+  stdout: TextStream
+  stderr: TextStream
   exitCode?: number | string | null | undefined
 }
 

@@ -9,7 +9,7 @@ import { callForSync } from '../store/conversations.ts'
 import { migrate } from '../store/migrate.ts'
 import type { Queryable } from '../store/queryable.ts'
 import { type Output, printJson } from './output.ts'
-import { type Progress, createProgress } from './progress.ts'
+import { type Progress, type TextStream, createProgress } from './progress.ts'
 
 export interface Selection {
   ids: readonly string[]
@@ -19,7 +19,7 @@ export interface Selection {
 }
 
 interface BackfillOutput extends Output {
-  progress: NodeJS.WriteStream
+  progress: TextStream
 }
 
 const LOOK_EVERY_MS = 500

@@ -1,5 +1,8 @@
 import cliProgress from 'cli-progress'
 
+/** A terminal or a file, as a process has them; a test gives what it likes. */
+export type TextStream = NodeJS.WritableStream & { isTTY?: boolean }
+
 export interface Progress {
   update(done: number, note: string): void
   stop(): void
@@ -9,7 +12,7 @@ const LINE_EVERY_MS = 10_000
 
 /** A bar in a terminal; a line now and then where nobody watches. */
 export function createProgress(
-  stream: NodeJS.WriteStream,
+  stream: TextStream,
   { total, unit }: { total: number; unit: string },
 ): Progress {
   if (!stream.isTTY) return createLines(stream, total, unit)
@@ -27,7 +30,7 @@ export function createProgress(
   }
 }
 
-function createLines(stream: NodeJS.WriteStream, total: number, unit: string): Progress {
+function createLines(stream: TextStream, total: number, unit: string): Progress {
   let nextLineAt = 0
   return {
     update(done, note) {

@@ -21,7 +21,7 @@ import {
   reviveDeadConversations,
 } from '../store/replay.ts'
 import { type Output, printJson, table } from './output.ts'
-import { type Progress, createProgress } from './progress.ts'
+import { type Progress, type TextStream, createProgress } from './progress.ts'
 
 export interface ReplayOptions extends ReplaySelection {
   /** Conversations that were given up are due again. */
@@ -31,7 +31,7 @@ export interface ReplayOptions extends ReplaySelection {
 }
 
 interface ReplayOutput extends Output {
-  progress: NodeJS.WriteStream
+  progress: TextStream
 }
 
 interface Replayed {
@@ -102,7 +102,7 @@ async function takeUpAgain(
   selection: ReplaySelection,
   selected: SelectedEvents,
   onlyChannelId: string | null,
-  stream: NodeJS.WriteStream,
+  stream: TextStream,
 ): Promise<Replaying> {
   const { kinds, firstId, lastId } = selected
   const total = kinds.reduce((sum, kind) => sum + kind.total, 0)
@@ -141,7 +141,7 @@ async function untilApplied(
   return { webhooks: ids.length, failed }
 }
 
-async function revive(db: Queryable, stream: NodeJS.WriteStream): Promise<Revived> {
+async function revive(db: Queryable, stream: TextStream): Promise<Revived> {
   const ids: string[] = []
   for (;;) {
     const revived = await reviveDeadConversations(db, ids.at(-1) ?? '', CHUNK)

@@ -16,7 +16,7 @@ import {
   verifyConversation,
 } from '../sync/verify-conversation.ts'
 import { type Output, printJson } from './output.ts'
-import { createProgress } from './progress.ts'
+import { type TextStream, createProgress } from './progress.ts'
 
 export interface VerifySelection {
   ids: readonly string[]
@@ -26,7 +26,7 @@ export interface VerifySelection {
 }
 
 interface VerifyOutput extends Output {
-  progress: NodeJS.WriteStream
+  progress: TextStream
 }
 
 /** What is kept of a verification: counts, and a bounded number of ids. */

@@ -3,7 +3,9 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { type SimulatedKommo, startSimulatedKommo } from '../../src/simulated-kommo/simulated-kommo.ts'
 import type { SignedWebhook } from '../../src/simulated-kommo/webhooks.ts'
 import { type TestDatabase, createTestDatabase } from '../helpers/database.ts'
-import { type RunningService, startService } from '../helpers/service.ts'
+import { freshSeed } from '../helpers/fresh-seed.ts'
+import { type RunningService, startService, untilReady } from '../helpers/service.ts'
+import { SOON } from '../helpers/soon.ts'
 import { untilSynced } from '../helpers/synced.ts'
 import {
   type Answer,
@@ -95,6 +97,7 @@ interface Seen {
 async function deliver(webhook: SignedWebhook, counter: string, change: SendChange = {}): Promise<Seen> {
   const before = { events: (await inbox()).length, count: await metric(counter) }
   const answer = await sender.send(webhook, change)
+  await untilReady(service)
   return {
     answer,
     stored: (await inbox()).slice(before.events),
@@ -302,7 +305,7 @@ describe('roles', () => {
     await using other = await startService({ ...channelVariables(), DATABASE_URL: database.url, ROLE })
     const health = await fetch(`${other.url}/healthz`)
     expect([health.status, await health.json()]).toEqual([200, { status: 'ok' }])
-    expect((await fetch(`${other.url}/readyz`)).status).toBe(200)
+    await untilReady(other)
     const metrics = await fetch(`${other.url}/metrics`)
     expect(metrics.headers.get('content-type')).toContain('text/plain')
     expect(await metrics.text()).toMatch(/^# HELP kommo_sync_webhooks_accepted_total /m)
@@ -315,7 +318,7 @@ describe('roles', () => {
   test('a receiver keeps webhooks and reads nothing; a worker that comes later reads', async () => {
     const own = await createTestDatabase()
     try {
-      const conversation = kommo.conversations.generate({ messages: 60, seed: 'roles' })
+      const conversation = kommo.conversations.generate({ messages: 60, seed: freshSeed('roles') })
       const message = [...conversation.messages()].find(({ receiver }) => receiver !== null)
       if (message === undefined) throw new Error('no outgoing message')
       {
@@ -326,6 +329,7 @@ describe('roles', () => {
         })
         await using to = createWebhookSender(receiver.url)
         expect((await to.send(kommo.webhooks.message(conversation, message))).status).toBe(200)
+        await untilReady(receiver)
         await receiver.stop()
       }
       expect(kommo.stats.historyRequestsOf(conversation.id)).toBe(0)
@@ -372,7 +376,7 @@ describe('POST /conversations/:id/sync', () => {
   )
 
   test('syncs a conversation that is not known yet when its scope is named, and again without', async () => {
-    const conversation = kommo.conversations.generate({ messages: 70, seed: 'operator' })
+    const conversation = kommo.conversations.generate({ messages: 70, seed: freshSeed('operator') })
     const unknown = await call(conversation.id, { token: ADMIN_TOKEN })
     expect(unknown.status).toBe(404)
 
@@ -387,7 +391,7 @@ describe('POST /conversations/:id/sync', () => {
           [conversation.id],
         )
         expect(rows).toEqual([{ n: conversation.size }])
-      }, 20_000)
+      }, SOON)
     await stored()
 
     conversation.clientWrites('Told by no webhook')

@@ -6,7 +6,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import type { Conversation } from '../../src/simulated-kommo/conversation.ts'
 import { type SimulatedKommo, startSimulatedKommo } from '../../src/simulated-kommo/simulated-kommo.ts'
+import { runHere } from '../helpers/command.ts'
 import { type TestDatabase, createTestDatabase } from '../helpers/database.ts'
+import { freshSeed } from '../helpers/fresh-seed.ts'
 import { runCommand, runInTerminal, startCommand, startService } from '../helpers/service.ts'
 import { untilSynced } from '../helpers/synced.ts'
 import { differences, expectedTables, storedTables } from '../helpers/truth.ts'
@@ -65,7 +67,7 @@ describe.concurrent('usage', () => {
   })
 
   test('the help of a command needs no configuration', async () => {
-    const { code, stdout } = await runCommand(['backfill', '--help'])
+    const { code, stdout } = await runHere(['backfill', '--help'])
     expect(code).toBe(0)
     expect(stdout).toContain('--json')
   })
@@ -78,7 +80,7 @@ describe.concurrent('usage', () => {
     [['backfill', 'an-id', '--scope', 'not-ours_x']],
     [[]],
   ])('%j ends with 2, an explanation on stderr, nothing on stdout', async (args) => {
-    const { code, stdout, stderr } = await runCommand(args, env)
+    const { code, stdout, stderr } = await runHere(args, env)
     expect(code).toBe(2)
     expect(stdout).toBe('')
     expect(stderr.length).toBeGreaterThan(20)
@@ -102,7 +104,7 @@ describe.concurrent('configuration', () => {
   test.each(['serve', 'doctor'])(
     '%s with wrong values ends with 2 and names every variable',
     async (command) => {
-      const { code, stdout, stderr } = await runCommand([command], wrong)
+      const { code, stdout, stderr } = await runHere([command], wrong)
       expect(stdout).toBe('')
       for (const name of [...Object.keys(wrong), 'KOMMO_CHANNEL_SECRET']) expect(stderr).toContain(name)
       expect(code).toBe(2)
@@ -110,7 +112,7 @@ describe.concurrent('configuration', () => {
   )
 
   test('nothing set names what is required', async () => {
-    const { code, stderr } = await runCommand(['serve'])
+    const { code, stderr } = await runHere(['serve'])
     expect(code).toBe(2)
     expect(stderr).toContain('KOMMO_CHANNEL_ID')
     expect(stderr).toContain('KOMMO_CHANNEL_SECRET')
@@ -120,14 +122,14 @@ describe.concurrent('configuration', () => {
     'a wrong LOG_LEVEL ends %s with 2',
     async (command) => {
       const args = command === 'backfill' ? ['backfill', '--all'] : [command]
-      const { code, stderr } = await runCommand(args, { ...env, LOG_LEVEL: 'loud' })
+      const { code, stderr } = await runHere(args, { ...env, LOG_LEVEL: 'loud' })
       expect(stderr).toContain('LOG_LEVEL')
       expect(code).toBe(2)
     },
   )
 
   test('an empty LOG_LEVEL counts as absent, as docker compose passes it', async () => {
-    const { code, stderr } = await runCommand(['status', '--json'], { ...env, LOG_LEVEL: '' })
+    const { code, stderr } = await runHere(['status', '--json'], { ...env, LOG_LEVEL: '' })
     expect([code, stderr]).toEqual([0, ''])
   })
 
@@ -135,12 +137,12 @@ describe.concurrent('configuration', () => {
     const path = join(folder, 'secret')
     await writeFile(path, `${kommo.channelSecret}\n`)
     const { KOMMO_CHANNEL_SECRET: _, ...rest } = env
-    const good = await runCommand(['doctor', '--scope', kommo.scopeId], {
+    const good = await runHere(['doctor', '--scope', kommo.scopeId], {
       ...rest,
       KOMMO_CHANNEL_SECRET_FILE: path,
     })
     expect(good.code).toBe(0)
-    const gone = await runCommand(['doctor'], { ...rest, KOMMO_CHANNEL_SECRET_FILE: `${path}.gone` })
+    const gone = await runHere(['doctor'], { ...rest, KOMMO_CHANNEL_SECRET_FILE: `${path}.gone` })
     expect(gone.code).toBe(2)
     expect(gone.stderr).toContain('KOMMO_CHANNEL_SECRET_FILE')
   })
@@ -182,7 +184,7 @@ describe('backfill', () => {
     try {
       const conversation = kommo.conversations.generate({
         messages: 130,
-        seed: 'backfill one',
+        seed: freshSeed('backfill one'),
         clientId: null,
       })
       const args = ['backfill', conversation.id, '--scope', conversation.scopeId, '--json']
@@ -195,7 +197,7 @@ describe('backfill', () => {
   })
 
   test('of an unknown id without a scope ends with 2 and calls for nothing', async () => {
-    const known = kommo.conversations.generate({ messages: 3, seed: 'backfill known' })
+    const known = kommo.conversations.generate({ messages: 3, seed: freshSeed('backfill known') })
     const own = await createTestDatabase()
     try {
       const { code, stderr } = await runCommand(['backfill', known.id, 'unknown'], {
@@ -214,7 +216,7 @@ describe('backfill', () => {
   test('of a conversation that Kommo refuses ends with 1 and says why', async () => {
     const own = await createTestDatabase()
     try {
-      const conversation = kommo.conversations.generate({ messages: 3, seed: 'backfill refused' })
+      const conversation = kommo.conversations.generate({ messages: 3, seed: freshSeed('backfill refused') })
       const undo = kommo.faults.add({ kind: 'status', status: 404, conversationId: conversation.id })
       const args = ['backfill', conversation.id, '--scope', conversation.scopeId, '--json']
       const { code, stdout } = await runCommand(args, { ...env, DATABASE_URL: own.url })
@@ -231,34 +233,38 @@ describe('backfill', () => {
   })
 
   test('--all reads every known conversation, beside a running service, and finds imported old messages', async () => {
+    await using stack = new AsyncDisposableStack()
+    const own = await createTestDatabase()
+    stack.defer(() => own.drop())
+    const ownEnv = { ...env, DATABASE_URL: own.url }
     const conversations: Conversation[] = []
     for (const messages of [0, 1, 60, 300]) {
       const conversation = kommo.conversations.generate({
         messages,
-        seed: `backfill all ${messages}`,
+        seed: freshSeed(`backfill all ${messages}`),
         clientId: null,
       })
       conversations.push(conversation)
     }
-    await using _service = await startService(env)
+    stack.use(await startService(ownEnv))
     const scope = ['--scope', kommo.scopeId]
-    const first = await runCommand(['backfill', ...conversations.map(({ id }) => id), ...scope], env)
+    const first = await runCommand(['backfill', ...conversations.map(({ id }) => id), ...scope], ownEnv)
     expect(first.code).toBe(0)
     expect(first.stdout).toContain('4 of 4')
-    await untilSynced(database.pool)
+    await untilSynced(own.pool)
 
     const [, , , longest] = conversations
     longest?.importMessage({ text: 'Imported much later', sentAtMs: Date.parse('2020-02-02T02:02:02Z') })
-    const all = await runCommand(['backfill', '--all', '--json'], env)
+    const all = await runCommand(['backfill', '--all', '--json'], ownEnv)
     expect([all.code, json(all.stdout)]).toEqual([0, { conversations: 4, complete: 4, dead: [] }])
-    expect(differences(await storedTables(database.pool), expectedTables(conversations, []))).toEqual([])
+    expect(differences(await storedTables(own.pool), expectedTables(conversations, []))).toEqual([])
 
-    const status = await runCommand(['status', '--json'], env)
+    const status = await runCommand(['status', '--json'], ownEnv)
     expect(json(status.stdout)).toMatchObject({
       conversations: { total: 4, complete: 4, behind: 0, failing: 0, dead: 0 },
       messages: { total: 362 },
     })
-    const text = await runCommand(['status'], env)
+    const text = await runCommand(['status'], ownEnv)
     expect([text.code, text.stderr]).toEqual([0, ''])
     expect(text.stdout).toMatch(/history complete +4/)
   })
@@ -277,7 +283,7 @@ describe('backfill', () => {
   })
 
   test.skipIf(!hasScript())('shows a bar in a terminal (skipped without util-linux)', async () => {
-    const conversation = kommo.conversations.generate({ messages: 120, seed: 'bar' })
+    const conversation = kommo.conversations.generate({ messages: 120, seed: freshSeed('bar') })
     const args = ['backfill', conversation.id, '--scope', conversation.scopeId]
     const { code, shown, plain } = await runInTerminal(args, env)
     expect(code).toBe(0)

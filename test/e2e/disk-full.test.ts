@@ -1,53 +1,43 @@
-import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
-import { readRecords } from '../../src/inbox/spool-record.ts'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { type SimulatedKommo, startSimulatedKommo } from '../../src/simulated-kommo/simulated-kommo.ts'
 import type { SignedWebhook } from '../../src/simulated-kommo/webhooks.ts'
+import { freshSeed } from '../helpers/fresh-seed.ts'
 import { type OwnPostgres, startOwnPostgres } from '../helpers/own-postgres.ts'
-import { type RunningService, startService } from '../helpers/service.ts'
+import { readSpool } from '../helpers/kept-bodies.ts'
+import { type RunningService, startService, untilReady } from '../helpers/service.ts'
 import { smallDisks } from '../helpers/small-disk.ts'
+import { SOON } from '../helpers/soon.ts'
 import { createWebhookSender } from '../helpers/webhook-sender.ts'
 
 let kommo: SimulatedKommo
 let postgres: OwnPostgres
+/** A new one for each try: nobody's leavings are in its spool. */
 let dataDir: string
 
 beforeAll(async () => {
   kommo = await startSimulatedKommo()
   postgres = await startOwnPostgres()
-  dataDir = await mkdtemp(join(tmpdir(), 'disk-full-'))
 })
 afterAll(async () => {
   await kommo?.close()
   await postgres?.[Symbol.asyncDispose]()
-  await rm(dataDir, { recursive: true, force: true })
 })
+beforeEach(async () => {
+  dataDir = await mkdtemp(join(tmpdir(), 'disk-full-'))
+})
+afterEach(() => rm(dataDir, { recursive: true, force: true }))
 
 function* webhooks(seed: string): Generator<SignedWebhook> {
   for (let n = 0; ; n += 1) {
-    const conversation = kommo.conversations.generate({ messages: 60, seed: `${seed} ${n}` })
+    const conversation = kommo.conversations.generate({ messages: 60, seed: freshSeed(`${seed} ${n}`) })
     for (const message of conversation.messages()) {
       if (message.receiver !== null) yield kommo.webhooks.message(conversation, message)
     }
   }
 }
-
-/** The bodies in the spool, and how many of its bytes are no whole record. */
-async function onDisk(folder: string): Promise<{ bodies: string[]; torn: number; corrupt: number }> {
-  const names = await readdir(join(folder, 'spool'), { recursive: true })
-  const seen = { bodies: [] as string[], torn: 0, corrupt: 0 }
-  for (const name of names.filter((each) => each.endsWith('.spool')).toSorted()) {
-    const { webhooks: kept, tornBytes, corrupt } = readRecords(await readFile(join(folder, 'spool', name)))
-    seen.bodies.push(...kept.map(({ body }) => hex(body)))
-    seen.torn += tornBytes
-    seen.corrupt += corrupt
-  }
-  return seen
-}
-
-const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex')
 
 async function metric({ url }: RunningService, name: string): Promise<number> {
   const text = await (await fetch(`${url}/metrics`)).text()
@@ -81,7 +71,7 @@ describe.each(smallDisks)('while the database is away and $name has no room ($co
       const sendNext = async () => {
         const next = stream.next()
         if (next.done === true) throw new Error('no webhook')
-        const body = hex(next.value.bytes)
+        const body = next.value.bytes.toString('hex')
         sent.push(body)
         const { status } = await sender.send(next.value)
         if (status === 200) acknowledged.push(body)
@@ -95,12 +85,12 @@ describe.each(smallDisks)('while the database is away and $name has no room ($co
       // Some fit, and then one does in part.
       while (answers.at(-1) !== 503 && answers.length < 200) answers.push(await sendNext())
       expect(answers.at(-1)).toBe(503)
-      expect(await onDisk(folder)).toEqual({ bodies: acknowledged, torn: 0, corrupt: 0 })
+      expect(await readSpool(folder)).toEqual({ bodies: acknowledged, torn: 0, corrupt: 0 })
 
       await disk.fill(service, dataDir)
       const refused = await Promise.all(Array.from({ length: 30 }, sendNext))
       expect(new Set(refused)).toEqual(new Set([503]))
-      expect(await onDisk(folder)).toEqual({ bodies: acknowledged, torn: 0, corrupt: 0 })
+      expect(await readSpool(folder)).toEqual({ bodies: acknowledged, torn: 0, corrupt: 0 })
       expect((await fetch(`${service.url}/healthz`)).status).toBe(200)
       expect((await fetch(`${service.url}/readyz`)).status).toBe(503)
       expect(await metric(service, 'kommo_sync_webhooks_rejected_total{reason="not_kept"}')).toBe(31)
@@ -108,20 +98,19 @@ describe.each(smallDisks)('while the database is away and $name has no room ($co
 
       await disk.free(service, dataDir)
       for (let n = 0; n < 20; n += 1) expect(await sendNext()).toBe(200)
-      expect(await onDisk(folder)).toEqual({ bodies: acknowledged, torn: 0, corrupt: 0 })
+      expect(await readSpool(folder)).toEqual({ bodies: acknowledged, torn: 0, corrupt: 0 })
 
       await postgres.start()
-      await vi.waitFor(async () => expect((await fetch(`${service.url}/readyz`)).status).toBe(200), {
-        timeout: 60_000,
-        interval: 50,
-      })
+      await untilReady(service)
       expect(await sendNext()).toBe(200)
-      const { rows } = await postgres.pool.query<{ body: Buffer }>(
-        'SELECT body FROM kommo.webhook_events ORDER BY id',
-      )
-      const stored = rows.map(({ body }) => hex(body)).filter((body) => sent.includes(body))
-      expect(stored).toEqual(acknowledged)
-      expect((await onDisk(folder)).bodies).toEqual([])
+      await vi.waitFor(async () => {
+        const { rows } = await postgres.pool.query<{ body: Buffer }>(
+          'SELECT body FROM kommo.webhook_events ORDER BY id',
+        )
+        const stored = rows.map(({ body }) => body.toString('hex')).filter((body) => sent.includes(body))
+        expect(stored).toEqual(acknowledged)
+        expect((await readSpool(folder)).bodies).toEqual([])
+      }, SOON)
       expect(await service.stop()).toEqual({ code: 0, signal: null })
     },
   )

@@ -2,7 +2,9 @@ import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import type { Conversation } from '../../src/simulated-kommo/conversation.ts'
 import { type SimulatedKommo, startSimulatedKommo } from '../../src/simulated-kommo/simulated-kommo.ts'
 import { type TestDatabase, createTestDatabase } from '../helpers/database.ts'
-import { type RunningService, startService } from '../helpers/service.ts'
+import { freshSeed } from '../helpers/fresh-seed.ts'
+import { type RunningService, startService, untilReady } from '../helpers/service.ts'
+import { SOON } from '../helpers/soon.ts'
 import { untilSynced } from '../helpers/synced.ts'
 import { createWebhookSender } from '../helpers/webhook-sender.ts'
 
@@ -50,10 +52,11 @@ const hint = ({ url }: RunningService, { id }: Conversation, token = TOKEN) =>
 
 /** A conversation that has been read once. */
 async function knownConversation(seed: string): Promise<Conversation> {
-  const conversation = kommo.conversations.generate({ messages: 20, seed })
+  const conversation = kommo.conversations.generate({ messages: 20, seed: freshSeed(seed) })
   await using sender = createWebhookSender(service.url)
   const message = conversation.addMessage({ from: 'manager', text: 'hello' })
   await sender.send(kommo.webhooks.message(conversation, message))
+  await untilReady(service)
   await untilSynced(database.pool)
   return conversation
 }
@@ -67,9 +70,7 @@ test('what a client writes is there soon after a hint, and nothing of the hint i
   const conversation = await knownConversation('hint')
   conversation.clientWrites('is anybody there?')
   expect((await hint(service, conversation)).status).toBe(200)
-  await vi.waitFor(async () => expect(await textsOf(conversation)).toContain('is anybody there?'), {
-    timeout: 20_000,
-  })
+  await vi.waitFor(async () => expect(await textsOf(conversation)).toContain('is anybody there?'), SOON)
   expect(await textsOf(conversation)).not.toContain('not to be believed')
 })
 
@@ -77,6 +78,7 @@ test('hints, operator calls and webhooks of one moment share their reads', async
   const conversation = await knownConversation('together')
   const before = kommo.stats.historyRequestsOf(conversation.id)
   await using sender = createWebhookSender(service.url)
+  const startedAt = performance.now()
   const answers = await Promise.all(
     Array.from({ length: 10 }, async (_, n) => {
       const message = conversation.addMessage({ from: 'manager', text: `number ${n}` })
@@ -92,12 +94,15 @@ test('hints, operator calls and webhooks of one moment share their reads', async
     }),
   )
   expect(new Set(answers.flat())).toEqual(new Set([200, 202]))
+  const seconds = Math.floor((performance.now() - startedAt) / 1000)
+  await untilReady(service)
   await untilSynced(database.pool)
   expect(await textsOf(conversation)).toEqual(
     expect.arrayContaining(Array.from({ length: 10 }, (_, n) => `number ${n}`)),
   )
-  // One for what came before the read, and one for what came during it; a busy machine may need another.
-  expect(kommo.stats.historyRequestsOf(conversation.id) - before).toBeLessThanOrEqual(4)
+  // One for what came before the read, and one for what came during it; a busy machine may need another, and one for each
+  // second that it takes over the calls.
+  expect(kommo.stats.historyRequestsOf(conversation.id) - before).toBeLessThanOrEqual(4 + seconds)
 })
 
 test('a wrong token opens nothing, and without configuration there is no door', async () => {

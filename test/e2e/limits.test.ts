@@ -1,11 +1,14 @@
+import { randomUUID } from 'node:crypto'
 import { connect } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { readFile } from 'node:fs/promises'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { type SimulatedKommo, startSimulatedKommo } from '../../src/simulated-kommo/simulated-kommo.ts'
 import { type TestDatabase, createTestDatabase } from '../helpers/database.ts'
-import { type RunningService, startService } from '../helpers/service.ts'
+import { freshSeed } from '../helpers/fresh-seed.ts'
+import { type RunningService, startService, untilReady } from '../helpers/service.ts'
 import { showFigures } from '../helpers/soak.ts'
+import { SOON } from '../helpers/soon.ts'
 import { untilSynced } from '../helpers/synced.ts'
 import { createWebhookSender, forEachAtOnce } from '../helpers/webhook-sender.ts'
 
@@ -41,7 +44,7 @@ async function peakMemoryMiB(): Promise<number> {
 
 test('under load the service has a bounded number of database connections', async () => {
   const webhooks = Array.from({ length: 60 }, (_, n) =>
-    kommo.conversations.generate({ messages: 200, seed: `connections ${n}` }),
+    kommo.conversations.generate({ messages: 200, seed: freshSeed(`connections ${n}`) }),
   ).flatMap((conversation) =>
     [...conversation.messages()]
       .filter(({ receiver }) => receiver !== null)
@@ -60,24 +63,30 @@ test('under load the service has a bounded number of database connections', asyn
       most = Math.max(most, rows[0]?.n ?? 0)
     }
   })()
-  await forEachAtOnce(webhooks, 64, async (webhook) => {
-    expect((await sender.send(webhook)).status).toBe(200)
-  })
-  await untilSynced(database.pool)
-  over.abort()
-  await looking
+  try {
+    await forEachAtOnce(webhooks, 64, async (webhook) => {
+      expect((await sender.send(webhook)).status).toBe(200)
+    })
+    await untilReady(service)
+    await untilSynced(database.pool)
+  } finally {
+    over.abort()
+    await looking
+  }
   expect(most).toBeGreaterThan(4)
   // The test's own pool may have a connection or two besides the one that looks.
   expect(most).toBeLessThanOrEqual(MOST_CONNECTIONS + 2)
 })
 
 test('150 bodies of 1 MiB at once that wait for a commit are kept or refused, in bounded memory', async () => {
+  // A try of its own: what one before it has kept is not counted.
+  const name = randomUUID()
   const locker = await database.pool.connect()
   const body = Buffer.alloc(MIB - 100, 'x')
   const kept: number[] = []
   const statuses = new Set<number>()
   const made = Array.from({ length: 150 }, (_, n) =>
-    kommo.webhooks.sign(kommo.scopeId, Buffer.concat([Buffer.from(`${n} `), body])),
+    kommo.webhooks.sign(kommo.scopeId, Buffer.concat([Buffer.from(`${n} ${name} `), body])),
   )
   await using sender = createWebhookSender(service.url, { connections: 150 })
   try {
@@ -101,11 +110,12 @@ test('150 bodies of 1 MiB at once that wait for a commit are kept or refused, in
     async () => {
       const { rows } = await database.pool.query<{ n: number }>(
         `SELECT convert_from(substr(body, 1, position(' '::bytea in body) - 1), 'UTF8')::int AS n
-         FROM kommo.webhook_events WHERE octet_length(body) > 1000000`,
+         FROM kommo.webhook_events WHERE position(convert_to($1, 'UTF8') IN substr(body, 1, 50)) > 0`,
+        [name],
       )
       expect(rows.map(({ n }) => n).toSorted((a, b) => a - b)).toEqual(kept.toSorted((a, b) => a - b))
     },
-    { timeout: 60_000, interval: 200 },
+    { ...SOON, interval: 200 },
   )
 })
 
@@ -129,5 +139,7 @@ test('a request that does not arrive is cut off, and one that arrives slowly is 
   }
   expect(await slow.answer).toMatch(/^HTTP\/1\.1 200 /)
   expect(await never.answer).toMatch(/^$|^HTTP\/1\.1 408 /)
-  expect(performance.now() - startedAt).toBeLessThan(25_000)
+  const cutOffMs = performance.now() - startedAt
+  showFigures({ cutOffMs })
+  expect(cutOffMs).toBeLessThan(25_000)
 })

@@ -4,7 +4,7 @@ import { type SimulatedKommo, startSimulatedKommo } from '../../src/simulated-ko
 import type { SignedWebhook } from '../../src/simulated-kommo/webhooks.ts'
 import { type TestDatabase, createTestDatabase } from '../helpers/database.ts'
 import { seededRandom, shuffled } from '../helpers/seeded-random.ts'
-import { type RunningService, startService } from '../helpers/service.ts'
+import { type RunningService, startService, untilReady } from '../helpers/service.ts'
 import { untilSynced } from '../helpers/synced.ts'
 import { differences, expectedTables, storedTables } from '../helpers/truth.ts'
 import { createWebhookSender, forEachAtOnce } from '../helpers/webhook-sender.ts'
@@ -60,7 +60,8 @@ beforeAll(async () => {
     answers.set(status, (answers.get(status) ?? 0) + 1)
   })
   expect([...answers]).toEqual([[200, deliveries.length]])
-  await untilSynced(database.pool)
+  await untilReady(service)
+  await untilSynced(database.pool, 200_000)
 })
 
 afterAll(async () => {

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { startSimulatedKommo } from '../../src/simulated-kommo/simulated-kommo.ts'
 import { createTestDatabase } from '../helpers/database.ts'
 import { pgbouncerVersion, startPgBouncer } from '../helpers/pgbouncer.ts'
-import { runCommand, startService } from '../helpers/service.ts'
+import { runCommand, startService, untilReady } from '../helpers/service.ts'
 import { untilSynced } from '../helpers/synced.ts'
 import { differences, expectedTables, storedTables } from '../helpers/truth.ts'
 import { createWebhookSender, forEachAtOnce } from '../helpers/webhook-sender.ts'
@@ -47,6 +47,7 @@ test.skipIf(version === null)(
           statuses.add(status)
         })
         expect([...statuses]).toEqual([200])
+        await Promise.all([service, other].map(untilReady))
         await untilSynced(database.pool)
 
         const { rows } = await database.pool.query<{ body: Buffer }>('SELECT body FROM kommo.webhook_events')

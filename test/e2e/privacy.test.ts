@@ -5,7 +5,8 @@ import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import type { Conversation } from '../../src/simulated-kommo/conversation.ts'
 import { type SimulatedKommo, startSimulatedKommo } from '../../src/simulated-kommo/simulated-kommo.ts'
 import { type TestDatabase, createTestDatabase } from '../helpers/database.ts'
-import { runCommand, startCommand, startService } from '../helpers/service.ts'
+import { runCommand, startCommand, startService, untilReady } from '../helpers/service.ts'
+import { SOON } from '../helpers/soon.ts'
 import { untilSynced } from '../helpers/synced.ts'
 import { type WebhookSender, createWebhookSender } from '../helpers/webhook-sender.ts'
 
@@ -15,6 +16,17 @@ const REFUSED_TEXT = 'Palavras que nenhuma tabela quer guardar'
 const REFUSED_BODY = 'Слова, которые никто не сохранит'
 const WRONG_SIGNATURE = 'badc0ffee0ddf00dbadc0ffee0ddf00dbadc0ffe'
 const DATABASE_PASSWORD = 'pass-word-of-the-database'
+
+/** What the service says of what happens to it here. */
+const TRACES = [
+  'listening',
+  'page stored',
+  'too many requests',
+  'answered 500',
+  'answered 403',
+  'refuses a webhook',
+  'could not be stored',
+]
 
 /** Words that the program itself uses would be found everywhere. */
 const SHORTEST = 6
@@ -60,11 +72,14 @@ async function liveThroughMuch(): Promise<void> {
   await using sender = createWebhookSender(service.url)
 
   await normalWork(sender)
+  await untilReady(service)
   await untilSynced(database.pool)
   await badInput(sender, service.url)
   await kommoRefuses(sender)
   await databaseRefuses(sender)
-  await vi.waitFor(() => expect(service.output()).toContain('could not be stored'), { timeout: 20_000 })
+  await vi.waitFor(() => {
+    for (const trace of TRACES) expect(service.output()).toContain(trace)
+  }, SOON)
   metrics = await (await fetch(`${service.url}/metrics`)).text()
   const { code } = await service.stop()
   expect(code).toBe(0)
@@ -84,7 +99,7 @@ async function liveThroughMuch(): Promise<void> {
     PORT: '0',
     DATA_DIR: dataDir,
   })
-  await vi.waitFor(() => expect(serving.stdout()).toContain('listening'), { timeout: 30_000 })
+  await vi.waitFor(() => expect(serving.stdout()).toContain('listening'), SOON)
   serving.kill('SIGTERM')
   await serving.exited
   output += serving.stdout() + serving.stderr()
@@ -151,13 +166,10 @@ async function kommoRefuses(sender: WebhookSender): Promise<void> {
     for (const fault of faults) kommo.faults.add({ ...fault, conversationId: conversation.id, times: 1 })
     await tell(sender, conversation, 1)
   }
-  await vi.waitFor(
-    () => {
-      const { byStatus } = kommo.stats.snapshot()
-      expect(Object.keys(byStatus)).toEqual(expect.arrayContaining(['403', '429', '500']))
-    },
-    { timeout: 30_000, interval: 100 },
-  )
+  await vi.waitFor(() => {
+    const { byStatus } = kommo.stats.snapshot()
+    expect(Object.keys(byStatus)).toEqual(expect.arrayContaining(['403', '429', '500']))
+  }, SOON)
 }
 
 /** Postgres quotes the whole row in the detail of such an error. */
@@ -220,18 +232,7 @@ function found(values: readonly string[], where: string): string[] {
 }
 
 test('the output holds traces of everything that happened', () => {
-  for (const word of [
-    'listening',
-    'page stored',
-    'too many requests',
-    'answered 500',
-    'answered 403',
-    'refuses a webhook',
-    'could not be stored',
-    'stopped',
-  ]) {
-    expect(output).toContain(word)
-  }
+  for (const trace of [...TRACES, 'stopped']) expect(output).toContain(trace)
   expect(personalStrings().length).toBeGreaterThan(150)
 })
 

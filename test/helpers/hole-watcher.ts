@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Pool } from 'pg'
 import type { Conversation } from '../../src/simulated-kommo/conversation.ts'
 
-export interface HoleWatcher {
+export interface HoleWatcher extends AsyncDisposable {
   /** Looks no more; tells what it saw. */
   stop(): Promise<{ looks: number; sawComplete: number; sawOpen: number; holes: string[] }>
 }
@@ -60,13 +60,12 @@ export function watchForHoles(
     }
   })()
 
-  return {
-    async stop() {
-      stopping.abort()
-      await running
-      return { looks, sawComplete, sawOpen, holes }
-    },
+  async function stop() {
+    stopping.abort()
+    await running
+    return { looks, sawComplete, sawOpen, holes }
   }
+  return { stop, [Symbol.asyncDispose]: async () => void (await stop()) }
 }
 
 function countUpTo(conversation: Conversation, atMs: number): number {

@@ -9,6 +9,7 @@ import { stripVTControlCharacters } from 'node:util'
 import { vi } from 'vitest'
 import { z } from 'zod'
 import { CHILD_ENVIRONMENT } from './child-environment.ts'
+import { SOON } from './soon.ts'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 
@@ -24,6 +25,8 @@ export interface RunningService extends AsyncDisposable {
   /** `http://127.0.0.1:PORT`. */
   url: string
   pid: number
+  /** Its `DATA_DIR`. */
+  dataDir: string
   /** The JSON lines of its log so far. */
   log(): LogLine[]
   /** Everything it has written, stdout and stderr. */
@@ -101,16 +104,17 @@ export interface StartOptions {
 /** Runs `src/server.ts` on a free port and waits until it is ready; ends it when disposed. */
 export async function startService(
   env: Record<string, string>,
-  { timeoutMs = 30_000, within = [] }: StartOptions = {},
+  { timeoutMs = 60_000, within = [] }: StartOptions = {},
 ): Promise<RunningService> {
   const [command, ...args] = [...within, process.execPath, 'src/server.ts']
+  // Nobody else's spool.
+  const dataDir = env['DATA_DIR'] ?? join(folders, randomUUID())
   const { child, output, stopReading, exited } = start(command, args, {
     HOST: '127.0.0.1',
     DRAIN_DELAY: '0',
     PORT: '0',
-    // Nobody else's spool.
-    DATA_DIR: join(folders, randomUUID()),
     ...env,
+    DATA_DIR: dataDir,
   })
   let ended: Exit | undefined
   void exited.then((exit) => (ended = exit))
@@ -132,6 +136,7 @@ export async function startService(
     return {
       url,
       pid: child.pid ?? 0,
+      dataDir,
       log,
       output,
       stopReading,
@@ -145,10 +150,23 @@ export async function startService(
   }
 }
 
+/**
+ * Resolves when the service calls itself ready: then the database has everything that was acknowledged. A commit that a busy
+ * machine holds up for most of a second sends webhooks to the disk for a moment, rightly.
+ */
+export async function untilReady({ url }: Pick<RunningService, 'url'>): Promise<void> {
+  await vi.waitFor(async () => {
+    const answer = await fetch(`${url}/readyz`)
+    if (answer.status !== 200) throw new Error(`/readyz answers ${answer.status} ${await answer.text()}`)
+  }, SOON)
+}
+
 function addressIn(lines: readonly LogLine[], ended: Exit | undefined, output: () => string): string {
   const address = lines.find(({ msg }) => msg === 'listening')?.['address']
   if (typeof address === 'string') return address
-  throw new Error(`the service ${ended === undefined ? 'does not listen yet' : 'has ended'}:\n${output()}`)
+  throw new Error(
+    `the service ${ended === undefined ? 'does not listen yet' : `has ended (${JSON.stringify(ended)})`}:\n${output()}`,
+  )
 }
 
 async function end(child: ChildProcess, exited: Promise<Exit>): Promise<void> {

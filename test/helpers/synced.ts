@@ -2,7 +2,7 @@ import type { Pool } from 'pg'
 import { vi } from 'vitest'
 
 /** Resolves when every call for a sync is answered and every webhook is handled; tells what is not when time is up. */
-export async function untilSynced(pool: Pool, timeoutMs = 60_000): Promise<void> {
+export async function untilSynced(pool: Pool, timeoutMs = 100_000): Promise<void> {
   await vi.waitFor(
     async () => {
       const { rows } = await pool.query<{ behind: number; waiting: number; why: string | null }>(`

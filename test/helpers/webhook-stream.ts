@@ -10,7 +10,7 @@ export interface Delivery {
   answeredAtMs: number
 }
 
-export interface WebhookStream {
+export interface WebhookStream extends AsyncDisposable {
   /** Those that were answered so far. */
   deliveries: Delivery[]
   /** Sends no more, waits for the answers. */
@@ -46,14 +46,12 @@ export function streamWebhooks(
   }
 
   const running = run()
-  return {
-    deliveries,
-    async stop() {
-      stopping.abort()
-      await running
-      return deliveries
-    },
+  async function stop(): Promise<Delivery[]> {
+    stopping.abort()
+    await running
+    return deliveries
   }
+  return { deliveries, stop, [Symbol.asyncDispose]: async () => void (await stop()) }
 }
 
 /** Milliseconds within which this share of the deliveries was answered. */

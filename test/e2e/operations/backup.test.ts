@@ -1,15 +1,9 @@
 import { expect, test, vi } from 'vitest'
 import { createOperator } from '../../helpers/operations/operator.ts'
 import { hasDumpableServer, startDumpableServer } from '../../helpers/operations/packaged-postgres.ts'
-import {
-  SOON,
-  expectTruth,
-  openPool,
-  refusals,
-  setStage,
-  untilStored,
-} from '../../helpers/operations/stage.ts'
+import { expectTruth, openPool, refusals, setStage, untilStored } from '../../helpers/operations/stage.ts'
 import { orSkipped, versionOf } from '../../helpers/operations/tools.ts'
+import { SOON } from '../../helpers/soon.ts'
 import { runCommand } from '../../helpers/service.ts'
 import { untilSynced } from '../../helpers/synced.ts'
 import { streamWebhooks } from '../../helpers/webhook-stream.ts'
@@ -44,7 +38,7 @@ test.skipIf(PSQL === null || !hasDumpableServer())(
 
     await worker.stop()
     await otherPool.query('DROP DATABASE kommo WITH (FORCE)')
-    const stream = streamWebhooks(receiver.url, stage.webhooks(before), 30)
+    await using stream = streamWebhooks(receiver.url, stage.webhooks(before), 30)
     await vi.waitFor(() => expect(stream.deliveries.length).toBeGreaterThan(30), SOON)
     await operator.run('restore')
     const atTheEnd = stream.deliveries.length

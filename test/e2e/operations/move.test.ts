@@ -4,15 +4,9 @@ import { freePort } from '../../helpers/free-port.ts'
 import { createOperator } from '../../helpers/operations/operator.ts'
 import { startDumpableServer } from '../../helpers/operations/packaged-postgres.ts'
 import { startProxy } from '../../helpers/operations/proxy.ts'
-import {
-  SOON,
-  expectTruth,
-  openPool,
-  refusals,
-  setStage,
-  untilStored,
-} from '../../helpers/operations/stage.ts'
+import { expectTruth, openPool, refusals, setStage, untilStored } from '../../helpers/operations/stage.ts'
 import { orSkipped, versionOf } from '../../helpers/operations/tools.ts'
+import { SOON } from '../../helpers/soon.ts'
 import { superviseService } from '../../helpers/supervisor.ts'
 import { untilSynced } from '../../helpers/synced.ts'
 import { streamWebhooks } from '../../helpers/webhook-stream.ts'
@@ -44,7 +38,7 @@ test.skipIf(PSQL === null)(
     )
     await vi.waitFor(async () => expect((await fetch(`${next.url}/healthz`)).status).toBe(200), SOON)
     const proxy = stack.use(await startProxy([port, Number(new URL(next.url).port)]))
-    const stream = streamWebhooks(proxy.url, stage.webhooks(chats), 30)
+    await using stream = streamWebhooks(proxy.url, stage.webhooks(chats), 30)
     await vi.waitFor(() => expect(stream.deliveries.length).toBeGreaterThan(20), SOON)
     expect(await old.stop()).toEqual({ code: 0, signal: null })
 

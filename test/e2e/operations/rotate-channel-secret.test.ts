@@ -3,8 +3,9 @@ import { createTestDatabase } from '../../helpers/database.ts'
 import { documentedSettings } from '../../helpers/operations/document.ts'
 import { createOperator } from '../../helpers/operations/operator.ts'
 import { PROXY } from '../../helpers/operations/proxy.ts'
-import { SOON, expectTruth, refusals, setStage, untilStored } from '../../helpers/operations/stage.ts'
+import { expectTruth, refusals, setStage, untilStored } from '../../helpers/operations/stage.ts'
 import { versionOf } from '../../helpers/operations/tools.ts'
+import { SOON } from '../../helpers/soon.ts'
 import { setUpTrio } from '../../helpers/operations/trio.ts'
 import type { RunningService } from '../../helpers/service.ts'
 import { untilSynced } from '../../helpers/synced.ts'
@@ -47,7 +48,7 @@ test(`the channel's secret is rotated under load, by the documented steps, and n
 
   await Promise.all((['first', 'second', 'worker'] as const).map((name) => restart(name, env)))
   const chats = stage.addChats(10)
-  const stream = streamWebhooks(proxy.url, stage.webhooks(chats), PER_SECOND)
+  await using stream = streamWebhooks(proxy.url, stage.webhooks(chats), PER_SECOND)
   await vi.waitFor(() => expect(stream.deliveries.length).toBeGreaterThan(50), SOON)
 
   await restartReceivers(step('rotate-accept', { OLD, NEW }))
@@ -69,7 +70,7 @@ test(`the channel's secret is rotated under load, by the documented steps, and n
   // Or the worker waits for the end of the block that the old secret has earned.
   if (versionOf('psql') !== null) await operator.run('unblock')
   await untilStored(database.pool, deliveries)
-  await untilSynced(database.pool)
+  await untilSynced(database.pool, 200_000)
   await expectTruth(database.pool, kommo)
 
   await using sender = createWebhookSender(proxy.url)

@@ -3,8 +3,9 @@ import { expect, test, vi } from 'vitest'
 import { createTestDatabase } from '../../helpers/database.ts'
 import { createOperator } from '../../helpers/operations/operator.ts'
 import { PROXY } from '../../helpers/operations/proxy.ts'
-import { SOON, expectTruth, refusals, setStage, untilStored } from '../../helpers/operations/stage.ts'
+import { expectTruth, refusals, setStage, untilStored } from '../../helpers/operations/stage.ts'
 import { orSkipped, versionOf } from '../../helpers/operations/tools.ts'
+import { SOON } from '../../helpers/soon.ts'
 import { setUpTrio } from '../../helpers/operations/trio.ts'
 import { untilSynced } from '../../helpers/synced.ts'
 import { streamWebhooks } from '../../helpers/webhook-stream.ts'
@@ -41,7 +42,7 @@ test.skipIf(PSQL === null)(
     const names = ['first', 'second', 'worker'] as const
     const env = { DATABASE_URL: urlWith('first-password') }
     await Promise.all(names.map((name) => restart(name, env)))
-    const stream = streamWebhooks(proxy.url, stage.webhooks(stage.addChats(10)), PER_SECOND)
+    await using stream = streamWebhooks(proxy.url, stage.webhooks(stage.addChats(10)), PER_SECOND)
     await vi.waitFor(() => expect(stream.deliveries.length).toBeGreaterThan(50), SOON)
 
     await operator.run('rotate-password', { NEW_PASSWORD: "second'password" })

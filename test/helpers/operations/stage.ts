@@ -6,13 +6,11 @@ import { expect, vi } from 'vitest'
 import type { Conversation } from '../../../src/simulated-kommo/conversation.ts'
 import { type SimulatedKommo, startSimulatedKommo } from '../../../src/simulated-kommo/simulated-kommo.ts'
 import type { SignedWebhook } from '../../../src/simulated-kommo/webhooks.ts'
-import { type RunningService, startService } from '../service.ts'
+import { type RunningService, startService, untilReady } from '../service.ts'
+import { SOON } from '../soon.ts'
 import { differences, expectedTables, storedTables } from '../truth.ts'
 import { createWebhookSender, forEachAtOnce } from '../webhook-sender.ts'
 import type { Delivery } from '../webhook-stream.ts'
-
-/** For what a busy machine takes its time for. */
-export const SOON = { timeout: 60_000, interval: 50 }
 
 /** A simulated Kommo, and processes of the service that keep their `DATA_DIR` through restarts. */
 export interface Stage {
@@ -27,7 +25,7 @@ export interface Stage {
   addChats(count: number): Conversation[]
   /** Webhooks of conversations in turn, without an end; signed when they are taken. */
   webhooks(chats: readonly Conversation[]): Generator<SignedWebhook>
-  /** Sends the newest few of each conversation, and sees that they are taken. */
+  /** Sends a service the newest few of each conversation, and sees that they are taken. */
   tell(serviceUrl: string, chats: readonly Conversation[]): Promise<void>
 }
 
@@ -80,6 +78,7 @@ export async function setStage(stack: AsyncDisposableStack): Promise<Stage> {
       await forEachAtOnce(told, 8, async (webhook) => {
         expect((await sender.send(webhook)).status).toBe(200)
       })
+      await untilReady({ url: serviceUrl })
     },
   }
 }

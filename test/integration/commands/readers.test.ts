@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { Client } from 'pg'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import { type TestDatabase, createTestDatabase } from '../../helpers/database.ts'
-import { runCommand } from '../../helpers/service.ts'
+import { runHere } from '../../helpers/command.ts'
 
 const PASSWORD = 'invented-Pass word-1'
 
@@ -50,7 +50,7 @@ async function connectAs(role: string, password = PASSWORD): Promise<Client> {
 }
 
 async function grant(...args: string[]): Promise<void> {
-  const { code, stdout, stderr } = await runCommand(['grant-reader', name, ...args], env)
+  const { code, stdout, stderr } = await runHere(['grant-reader', name, ...args], env)
   if (code !== 0) throw new Error(stdout + stderr)
 }
 
@@ -170,7 +170,7 @@ test('others keep what is taken from PUBLIC', async () => {
     [Symbol.asyncDispose]: async () => untouched.drop(),
   })
   await untouched.pool.query(`CREATE ROLE "${other}"`)
-  const granted = await runCommand(['grant-reader', name, '--password-file', passwordFile], {
+  const granted = await runHere(['grant-reader', name, '--password-file', passwordFile], {
     DATABASE_URL: untouched.url,
   })
   expect(granted.code).toBe(0)
@@ -194,7 +194,7 @@ test('granting again takes away what was added, and keeps the password unless a 
   )
   await reader.end()
 
-  const { code } = await runCommand(['grant-reader', name, '--password-stdin'], env, 'another-password')
+  const { code } = await runHere(['grant-reader', name, '--password-stdin'], env, 'another-password')
   expect(code).toBe(0)
   await expect(connectAs(name)).rejects.toThrow(/password authentication failed/)
   await (await connectAs(name, 'another-password')).end()
@@ -204,14 +204,14 @@ test('revoke-reader takes the rights from open sessions and removes the role', a
   await grant('--password-file', passwordFile)
   const reader = await connectAs(name)
   await expect(reader.query('SELECT * FROM kommo.transcript')).resolves.toBeDefined()
-  const { code, stdout } = await runCommand(['revoke-reader', name, '--json'], env)
+  const { code, stdout } = await runHere(['revoke-reader', name, '--json'], env)
   expect([code, JSON.parse(stdout)]).toEqual([0, { reader: name, dropped: true }])
   await expect(reader.query('SELECT * FROM kommo.transcript')).rejects.toThrow(
     /permission denied|does not exist/,
   )
   await reader.end()
   await expect(connectAs(name)).rejects.toThrow(/password authentication failed/)
-  expect((await runCommand(['revoke-reader', name], env)).stderr).toContain(`There is no role ${name}.`)
+  expect((await runHere(['revoke-reader', name], env)).stderr).toContain(`There is no role ${name}.`)
 })
 
 test('a service role that may make no roles is told what to do, and can grant to one that an administrator made', async () => {
@@ -233,16 +233,16 @@ test('a service role that may make no roles is told what to do, and can grant to
     url.username = owner
     url.password = encodeURIComponent(PASSWORD)
     const ownEnv = { DATABASE_URL: url.href }
-    const refused = await runCommand(['grant-reader', name, '--password-file', passwordFile], ownEnv)
+    const refused = await runHere(['grant-reader', name, '--password-file', passwordFile], ownEnv)
     expect(refused.code).toBe(1)
     expect(refused.stderr).toMatch(/permission denied to create role.*CREATEROLE/s)
     expect(refused.stderr).not.toContain(PASSWORD)
 
     await own.pool.query(`CREATE ROLE "${name}"  LOGIN PASSWORD '${PASSWORD}'`)
-    const granted = await runCommand(['grant-reader', name], ownEnv)
+    const granted = await runHere(['grant-reader', name], ownEnv)
     expect([granted.code, granted.stderr]).toEqual([0, ''])
     expect(granted.stdout).not.toContain('may still')
-    const revoked = await runCommand(['revoke-reader', name, '--json'], ownEnv)
+    const revoked = await runHere(['revoke-reader', name, '--json'], ownEnv)
     expect([revoked.code, JSON.parse(revoked.stdout)]).toEqual([0, { reader: name, dropped: false }])
   } finally {
     await own.drop()
@@ -258,7 +258,7 @@ test.each([
   await database.pool.query(`CREATE ROLE "${name}" ${attributes}`)
   if (statement !== '') await database.pool.query(`${statement} "${name}"`)
   for (const command of ['grant-reader', 'revoke-reader']) {
-    const { code, stderr } = await runCommand([command, name], env)
+    const { code, stderr } = await runHere([command, name], env)
     expect(code).toBe(1)
     expect(stderr).toContain(`Role ${name} is not a reader`)
   }
@@ -272,20 +272,20 @@ test.each([
   [['grant-reader', 'a', '--password-file', '/nowhere/at/all']],
   [['revoke-reader', 'public']],
 ])('%j ends with 2', async (args) => {
-  const { code, stdout } = await runCommand(args, env)
+  const { code, stdout } = await runHere(args, env)
   expect([code, stdout]).toEqual([2, ''])
 })
 
 test('a password that clients encode differently, or a short one, ends with 2 and is not shown', async () => {
   for (const password of ['пароль-пароль', 'short', 'two\nlines-of-it']) {
-    const { code, stderr } = await runCommand(['grant-reader', name, '--password-stdin'], env, password)
+    const { code, stderr } = await runHere(['grant-reader', name, '--password-stdin'], env, password)
     expect(code).toBe(2)
     expect(stderr).not.toContain(password)
   }
 })
 
 test('a new role needs a password', async () => {
-  const { code, stderr } = await runCommand(['grant-reader', name], env)
+  const { code, stderr } = await runHere(['grant-reader', name], env)
   expect([code, stderr]).toEqual([1, expect.stringContaining('--password-file')])
 })
 

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { SignedWebhook } from '../../../src/simulated-kommo/webhooks.ts'
+import { freshSeed } from '../../helpers/fresh-seed.ts'
 import { type CommandSetup, setUpCommands } from './setup.ts'
 
 let setup: CommandSetup
@@ -27,7 +28,7 @@ async function leaveBehind(webhook: SignedWebhook, receivedAt = '2026-05-01T12:0
 }
 
 function conversationWithMessages(seed: string, messages: number) {
-  const conversation = setup.kommo.conversations.generate({ messages, seed })
+  const conversation = setup.kommo.conversations.generate({ messages, seed: freshSeed(seed) })
   const written = conversation.addMessage({ from: 'manager', text: 'Good morning' })
   return { conversation, written, webhook: setup.kommo.webhooks.message(conversation, written) }
 }
@@ -120,7 +121,7 @@ test('replaying everything twice leaves the tables as they were', async () => {
 
 describe('the selection', () => {
   beforeEach(async () => {
-    const { conversation, written, webhook } = conversationWithMessages(`selection ${crypto.randomUUID()}`, 3)
+    const { conversation, written, webhook } = conversationWithMessages('selection', 3)
     await leaveBehind(webhook, '2026-05-01T12:00:00Z')
     await leaveBehind(setup.kommo.webhooks.typing(conversation), '2026-05-02T12:00:00Z')
     await leaveBehind(setup.kommo.webhooks.reaction(conversation, written), '2026-05-03T12:00:00Z')

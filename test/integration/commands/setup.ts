@@ -1,11 +1,11 @@
 import { startSimulatedKommo } from '../../../src/simulated-kommo/simulated-kommo.ts'
 import type { Conversation } from '../../../src/simulated-kommo/conversation.ts'
 import { createTestDatabase } from '../../helpers/database.ts'
-import { type CommandResult, runCommand } from '../../helpers/service.ts'
+import { type CommandOutcome, runHere } from '../../helpers/command.ts'
 
 export type CommandSetup = Awaited<ReturnType<typeof setUpCommands>>
 
-/** A database, a simulated Kommo, and the command line as a process of its own between them. */
+/** A database, a simulated Kommo, and the command line between them. */
 export async function setUpCommands() {
   const database = await createTestDatabase()
   const kommo = await startSimulatedKommo()
@@ -16,7 +16,7 @@ export async function setUpCommands() {
     KOMMO_CHANNEL_SECRET: kommo.channelSecret,
     KOMMO_REQUESTS_PER_SECOND: '1000',
   }
-  const run = (...args: string[]): Promise<CommandResult> => runCommand(args, env)
+  const run = (...args: string[]): Promise<CommandOutcome> => runHere(args, env)
   return {
     database,
     kommo,

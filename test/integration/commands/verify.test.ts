@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { runCommand } from '../../helpers/service.ts'
+import { runHere } from '../../helpers/command.ts'
+import { freshSeed } from '../../helpers/fresh-seed.ts'
 import { type CommandSetup, setUpCommands } from './setup.ts'
 
 let setup: CommandSetup
@@ -10,7 +11,7 @@ beforeAll(async () => {
 afterAll(() => setup.close())
 
 async function synced(seed: string, messages: number) {
-  const conversation = setup.kommo.conversations.generate({ messages, seed })
+  const conversation = setup.kommo.conversations.generate({ messages, seed: freshSeed(seed) })
   await setup.backfill(conversation)
   return conversation
 }
@@ -142,7 +143,7 @@ test('Kommo that fails for a moment is asked again, and one that refuses is told
 
 test('a wrong secret is told at once', async () => {
   const conversation = await synced('wrong secret', 3)
-  const { code, stdout } = await runCommand(['verify', conversation.id], {
+  const { code, stdout } = await runHere(['verify', conversation.id], {
     ...setup.env,
     KOMMO_CHANNEL_SECRET: 'wrong-secret-0123456789',
   })

@@ -18,12 +18,12 @@ import { fileURLToPath } from 'node:url'
 import { Client } from 'pg'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { startEmbeddedPostgres } from '../../../src/embedded/postgres.ts'
+import { SOON } from '../../helpers/soon.ts'
 
 const USER_SCRIPT = fileURLToPath(new URL('../../helpers/embedded-user.ts', import.meta.url))
 const NOBODY = 65_534
 const isRoot = process.getuid?.() === 0
 const silent = { info() {}, warn() {}, error() {} }
-const patience = { timeout: 20_000, interval: 25 }
 
 let used: string
 let folder: string
@@ -205,11 +205,11 @@ test('a killed server comes back under the same address while somebody uses it',
     await vi.waitFor(async () => {
       expect(await recall(service.url)).toEqual([42])
       expect(await postmaster()).not.toBe(pid)
-    }, patience)
+    }, SOON)
   }
   await cli.leave()
   // The command may have been the first to bring it back, and so the last to be there: then the service does it again.
-  await vi.waitFor(async () => expect(await recall(service.url)).toEqual([42]), patience)
+  await vi.waitFor(async () => expect(await recall(service.url)).toEqual([42]), SOON)
   await service.stop()
 })
 

@@ -8,6 +8,7 @@ import { callForHints } from '../../../src/store/hints.ts'
 import { startHints } from '../../../src/sync/hints.ts'
 import { type TestDatabase, createTestDatabase } from '../../helpers/database.ts'
 import { SCOPE } from '../../helpers/sighting.ts'
+import { SOON } from '../../helpers/soon.ts'
 
 const KNOWN = '0b1c2d3e-4444-4a44-8a44-000000000001'
 const FOREIGN = '0b1c2d3e-4444-4a44-8a44-000000000002'
@@ -77,10 +78,7 @@ function form(chatId: string, fields: Record<string, string> = {}): string {
 
 const row = (id: string) => database.prisma.conversation.findUnique({ where: { id } })
 const isCalled = (id: string, requested: bigint) =>
-  vi.waitFor(async () => expect(await row(id)).toMatchObject({ requested }), {
-    timeout: 10_000,
-    interval: 10,
-  })
+  vi.waitFor(async () => expect(await row(id)).toMatchObject({ requested }), SOON)
 
 test('a hint calls for a sync of its conversation', async () => {
   const { send } = await open()

@@ -7,6 +7,7 @@ import { AppError } from '../../../src/errors.ts'
 import { type KommoClient, type KommoClientOptions, createKommoClient } from '../../../src/kommo/client.ts'
 import { KommoHttpError, KommoPayloadError, KommoUnreachableError } from '../../../src/kommo/errors.ts'
 import { fixture, fixtureBytes } from '../../helpers/fixture.ts'
+import { SOON } from '../../helpers/soon.ts'
 
 const CHANNEL = {
   id: '0b1c2d3e-9999-4a99-8a99-000000000001',
@@ -200,7 +201,7 @@ describe('an answer', () => {
       { maxBodyBytes: 10_000 },
     )
     expect(await failureOf(client)).toBeInstanceOf(KommoPayloadError)
-    await vi.waitUntil(() => sockets.size === 0)
+    await vi.waitUntil(() => sockets.size === 0, SOON)
     expect(written).toBeLessThan(50_000_000)
   })
 
@@ -291,7 +292,7 @@ describe('no answer', () => {
     const error = await failureOf(client)
     expect(error).toBeInstanceOf(KommoUnreachableError)
     expect(error).toMatchObject({ code: 'kommo_unreachable', retryable: true })
-    await vi.waitUntil(() => sockets.size === 0)
+    await vi.waitUntil(() => sockets.size === 0, SOON)
   })
 
   test.each<[string, RequestListener]>([
@@ -379,7 +380,7 @@ describe('an abort', () => {
       else stopping.abort(reason)
     })
     await expect(client.getHistoryPage({ ...PAGE, signal: stopping.signal })).rejects.toBe(reason)
-    await vi.waitUntil(() => sockets.size === 0)
+    await vi.waitUntil(() => sockets.size === 0, SOON)
   })
 })
 
@@ -421,6 +422,6 @@ test('close waits for the request under way, and then nothing more is sent', asy
   await asked
   await client.close()
   await expect(page).resolves.toEqual([1])
-  await vi.waitUntil(() => sockets.size === 0)
+  await vi.waitUntil(() => sockets.size === 0, SOON)
   expect(await failureOf(client)).toBeInstanceOf(KommoUnreachableError)
 })

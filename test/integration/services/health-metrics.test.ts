@@ -106,7 +106,7 @@ test.each<[string, () => Promise<never>]>([
   ['does not answer', () => new Promise(() => {})],
 ])('while the database %s its figures are absent, and come back', async (_name, fail) => {
   let read: () => ReturnType<typeof readSyncHealth> = () => readSyncHealth(database.prisma)
-  add({ cacheMs: 0, timeoutMs: 500, read: () => read() })
+  add({ cacheMs: 0, timeoutMs: 2000, read: () => read() })
   const before = await scrape()
   read = fail
   expect(await scrape()).toEqual({ database_up: 0 })

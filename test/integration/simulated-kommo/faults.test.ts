@@ -2,6 +2,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Conversation } from '../../../src/simulated-kommo/conversation.ts'
 import type { Misbehaviour } from '../../../src/simulated-kommo/faults.ts'
 import { startSimulatedKommo, type SimulatedKommo } from '../../../src/simulated-kommo/simulated-kommo.ts'
+import { SOON } from '../../helpers/soon.ts'
 import { ask, historyAddress } from './sign.ts'
 
 let kommo: SimulatedKommo
@@ -117,6 +118,6 @@ test('the rate limit admits so many in a second and the statistics see them all'
 test('closing cuts what is under way', async () => {
   kommo.faults.add({ kind: 'slow-headers', delayMs: 3_600_000 })
   const answer = readHistory()
-  await expect.poll(() => kommo.stats.snapshot().requests).toBe(1)
+  await expect.poll(() => kommo.stats.snapshot().requests, SOON).toBe(1)
   await Promise.all([expect(answer).rejects.toThrow('fetch failed'), kommo.close()])
 })

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { createDatabase } from '../../../src/store/prisma.ts'
 import { createTestDatabase, type TestDatabase } from '../../helpers/database.ts'
+import { SOON } from '../../helpers/soon.ts'
 
 let database: TestDatabase
 
@@ -19,7 +20,7 @@ test('a lost idle connection is reported, and the next statement gets a new one'
   await database.pool.query(
     `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`,
   )
-  await vi.waitFor(() => expect(warned).toMatchObject([{ err: { code: '57P01' } }]))
+  await vi.waitFor(() => expect(warned).toMatchObject([{ err: { code: '57P01' } }]), SOON)
   expect(await prisma.conversation.count()).toBe(0)
   await close()
 })
@@ -53,7 +54,8 @@ test('a database that is away fails the statement, not the process', async () =>
 })
 
 test('a statement that takes too long is ended, by the server too, and its connection is free again', async () => {
-  const { prisma, pool, close } = createDatabase(database.url, { maxConnections: 1, timeoutMs: 200 })
+  // Long enough for a busy machine to connect in.
+  const { prisma, pool, close } = createDatabase(database.url, { maxConnections: 1, timeoutMs: 1000 })
   await expect(prisma.$executeRaw`SELECT pg_sleep(30)`).rejects.toThrow(/statement timeout/)
   const { rows } = await pool.query(
     `SELECT count(*)::int AS sleeping FROM pg_stat_activity

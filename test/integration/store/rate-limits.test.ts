@@ -29,7 +29,7 @@ const endPause = (channelId: string) =>
 
 async function expectPause(channelId: string, ms: number): Promise<void> {
   const left = await blockedForMs(channelId)
-  expect(left).toBeGreaterThan(ms - 2000)
+  expect(left).toBeGreaterThan(ms - Math.min(5000, ms / 2))
   expect(left).toBeLessThanOrEqual(ms)
 }
 
@@ -37,22 +37,22 @@ test('the first slot of a channel is now, and those that follow are evenly apart
   const channelId = newChannel()
   const slots: Date[] = []
   for (let count = 0; count < 5; count += 1) {
-    const token = await reserveRequest(database.prisma, channelId, 1000)
+    const token = await reserveRequest(database.prisma, channelId, 10_000)
     if (token.kind !== 'slot') throw new Error('the channel is free')
     if (count === 0) expect(token.waitMs).toBe(0)
     slots.push(token.at)
   }
   const gaps = slots.slice(1).map((slot, place) => slot.getTime() - (slots[place]?.getTime() ?? 0))
-  for (const gap of gaps) expect(Math.abs(gap - 1000)).toBeLessThanOrEqual(1)
+  for (const gap of gaps) expect(Math.abs(gap - 10_000)).toBeLessThanOrEqual(1)
 })
 
 test('a channel that rested has saved up nothing', async () => {
   const channelId = newChannel()
-  await reserveRequest(database.prisma, channelId, 1000)
+  await reserveRequest(database.prisma, channelId, 10_000)
   await database.pool.query("UPDATE kommo.rate_limits SET next_request_at = now() - interval '1 h'")
-  expect(await reserveRequest(database.prisma, channelId, 1000)).toMatchObject({ waitMs: 0 })
-  const second = await reserveRequest(database.prisma, channelId, 1000)
-  expect(second.kind === 'slot' && second.waitMs).toBeGreaterThan(500)
+  expect(await reserveRequest(database.prisma, channelId, 10_000)).toMatchObject({ waitMs: 0 })
+  const second = await reserveRequest(database.prisma, channelId, 10_000)
+  expect(second.kind === 'slot' && second.waitMs).toBeGreaterThan(5000)
 })
 
 test('a blocked channel gives no slot, and tells why and how long', async () => {

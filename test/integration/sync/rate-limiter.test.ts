@@ -4,6 +4,7 @@ import { createDatabase } from '../../../src/store/prisma.ts'
 import { blockChannel } from '../../../src/store/rate-limits.ts'
 import { ChannelBlockedError, type RateLimiter, createRateLimiter } from '../../../src/sync/rate-limiter.ts'
 import { createTestDatabase } from '../../helpers/database.ts'
+import { SOON } from '../../helpers/soon.ts'
 
 const never = new AbortController().signal
 
@@ -67,17 +68,19 @@ test('two replicas together come close to the rate', { retry: 3 }, async () => {
 })
 
 test('a block stops everybody, also those who wait already', async () => {
-  const { database, first, second } = await createReplicas(2)
-  await Promise.all([first, second].map((limiter) => momentOf(limiter, 'channel', never)))
-  const waiting = [first, second, first, second].map((limiter) => momentOf(limiter, 'channel', never))
+  const { database, first, second } = await createReplicas(0.5)
+  // Their first turn is slower: they look at the clock.
+  await momentOf(second, 'other channel', never)
+  await momentOf(first, 'channel', never)
+  const waiting = [first, second].map((limiter) => momentOf(limiter, 'channel', never))
   const outcomes = Promise.allSettled(waiting)
-  // All of them have their slot: the last is some two seconds away.
+  // Both have their slot: the first is some two seconds away, the last four.
   await vi.waitFor(async () => {
     const { rows } = await database.pool.query(
-      `SELECT next_request_at > now() + interval '2 s' AS reserved FROM kommo.rate_limits WHERE channel_id = 'channel'`,
+      `SELECT next_request_at > now() + interval '4 s' AS reserved FROM kommo.rate_limits WHERE channel_id = 'channel'`,
     )
     expect(rows).toEqual([{ reserved: true }])
-  })
+  }, SOON)
   await blockChannel(database.prisma, 'channel', { pauseMs: 60_000, firstPauseMs: 1, reason: 'too many' })
   for (const outcome of await outcomes) {
     expect(outcome.status === 'rejected' && outcome.reason).toBeInstanceOf(ChannelBlockedError)
@@ -85,7 +88,7 @@ test('a block stops everybody, also those who wait already', async () => {
   const refused = momentOf(second, 'channel', never)
   await expect(refused).rejects.toThrow(/channel must not be asked for 5\d s: too many/)
   await expect(refused).rejects.toMatchObject({ retryable: true })
-  await momentOf(first, 'other channel', never)
+  await momentOf(first, 'a third channel', never)
 })
 
 test('a wait ends at once when it is aborted', async () => {

@@ -2,10 +2,9 @@ import { beforeEach, expect, onTestFinished, test, vi } from 'vitest'
 import type { Role } from '../../../src/config.ts'
 import { startHeartbeat } from '../../../src/sync/heartbeat.ts'
 import { startReconcile } from '../../../src/sync/reconcile.ts'
+import { SOON } from '../../helpers/soon.ts'
 import { untilSynced } from '../../helpers/synced.ts'
 import { type SyncSetup, existingIds, setUpSync } from '../../helpers/worker.ts'
-
-const WAIT = { timeout: 30_000, interval: 20 }
 
 let sync: SyncSetup
 
@@ -38,7 +37,7 @@ test('a message that no webhook tells of is there after the interval', async () 
   await untilSynced(sync.database.pool)
   conversation.clientWrites('is anybody there?')
   reconcile(500)
-  await vi.waitFor(async () => expect(await sync.storedIds(conversation)).toHaveLength(4), WAIT)
+  await vi.waitFor(async () => expect(await sync.storedIds(conversation)).toHaveLength(4), SOON)
 })
 
 test('an unchanged conversation costs one request, whatever its size', async () => {
@@ -53,7 +52,7 @@ test('an unchanged conversation costs one request, whatever its size', async () 
   await vi.waitFor(
     async () =>
       expect(await sync.database.prisma.conversation.count({ where: { walksCompleted: 2 } })).toBe(100),
-    WAIT,
+    SOON,
   )
   await untilSynced(sync.database.pool)
   const { historyRequests } = sync.simulated.stats.snapshot()
@@ -79,7 +78,7 @@ test('after an absence of receivers the active conversations are whole again', a
     for (const conversation of active) {
       expect(await sync.storedIds(conversation)).toEqual(existingIds(conversation))
     }
-  }, WAIT)
+  }, SOON)
   expect(sync.simulated.stats.historyRequestsOf(quiet.id)).toBe(0)
 })
 
@@ -88,7 +87,7 @@ test('every process has its row, also after it has stopped', async () => {
   await vi.waitFor(async () => {
     const rows = await sync.database.prisma.replica.findMany()
     expect(rows.map(({ role }) => role).toSorted()).toEqual(['all', 'receiver', 'worker'])
-  }, WAIT)
+  }, SOON)
 })
 
 test('a receiver that was there while the database was away is no absence', async () => {
@@ -96,8 +95,8 @@ test('a receiver that was there while the database was away is no absence', asyn
   await sync.call(conversation)
   heartbeat('receiver', 20)
   const seenAt = async () => (await sync.database.prisma.replica.findFirst())?.seenAt.getTime() ?? 0
-  await vi.waitUntil(seenAt, WAIT)
+  await vi.waitUntil(seenAt, SOON)
   await sync.database.pool.query("UPDATE kommo.replicas SET seen_at = now() - interval '1 h'")
-  await vi.waitUntil(async () => (await seenAt()) > Date.now() - 60_000, WAIT)
+  await vi.waitUntil(async () => (await seenAt()) > Date.now() - 60_000, SOON)
   expect(await sync.row(conversation)).toMatchObject({ readAgainAt: null })
 })

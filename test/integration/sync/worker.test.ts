@@ -1,5 +1,7 @@
 import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { Conversation } from '../../../src/simulated-kommo/conversation.ts'
+import { SETTLE_MS } from '../../../src/store/call.ts'
+import { SOON } from '../../helpers/soon.ts'
 import { type SyncSetup, existingIds, setUpSync } from '../../helpers/worker.ts'
 
 let sync: SyncSetup
@@ -12,8 +14,6 @@ async function setUp(requestsPerSecond?: number): Promise<void> {
   sync = made
 }
 
-const WAIT = { timeout: 15_000, interval: 20 }
-
 const generate = (messages: number) => sync.simulated.conversations.generate({ messages })
 
 const isSynced = (conversation: Conversation) =>
@@ -21,10 +21,10 @@ const isSynced = (conversation: Conversation) =>
     const row = await sync.row(conversation)
     expect(row?.requested).toBe(row?.processed)
     expect(row?.historyComplete).toBe(true)
-  }, WAIT)
+  }, SOON)
 
 const hasRow = (conversation: Conversation, expected: object) =>
-  vi.waitFor(async () => expect(await sync.row(conversation)).toMatchObject(expected), WAIT)
+  vi.waitFor(async () => expect(await sync.row(conversation)).toMatchObject(expected), SOON)
 
 /** The webhook of a message that a manager wrote. */
 function managerWebhook(conversation: Conversation, text: string) {
@@ -58,9 +58,12 @@ test('many webhooks of one moment cost one read', async () => {
     { length: 10 },
     (_, number) => managerWebhook(conversation, `${number}`).webhook,
   )
+  const startedAt = performance.now()
   await Promise.all(webhooks.map((webhook) => sync.receive(webhook)))
+  // A machine that takes longer over them than they are waited for may read in between.
+  const isOneMoment = performance.now() - startedAt < SETTLE_MS
   await isSynced(conversation)
-  expect(sync.simulated.stats.historyRequestsOf(conversation.id)).toBe(1)
+  expect(sync.simulated.stats.historyRequestsOf(conversation.id)).toBeLessThanOrEqual(isOneMoment ? 1 : 2)
 })
 
 test('a message is visible before its history can be read', async () => {
@@ -69,7 +72,7 @@ test('a message is visible before its history can be read', async () => {
   sync.startWorker()
   const { message, webhook } = managerWebhook(conversation, 'hello')
   await sync.receive(webhook)
-  await vi.waitFor(async () => expect(await sync.storedIds(conversation)).toEqual([message.id]), WAIT)
+  await vi.waitFor(async () => expect(await sync.storedIds(conversation)).toEqual([message.id]), SOON)
   await asked
   expect(await sync.storedIds(conversation)).toEqual([message.id])
   letGo()
@@ -93,7 +96,7 @@ test('a webhook that cannot be stored does not stop the others', async () => {
   await vi.waitFor(
     async () =>
       expect(await sync.database.prisma.webhookEvent.count({ where: { processedAt: null } })).toBe(0),
-    WAIT,
+    SOON,
   )
   const events = await sync.database.prisma.webhookEvent.findMany({ orderBy: { id: 'asc' } })
   expect(events.map(({ error }) => error)).toEqual([
@@ -106,7 +109,8 @@ test('a webhook that cannot be stored does not stop the others', async () => {
 
 describe('what Kommo refuses', () => {
   test('429 pauses the channel for all conversations, and is nobody’s failed attempt', async () => {
-    await setUp(20)
+    // Half a second apart: the answer is there long before the next one leaves.
+    await setUp(2)
     const conversations = Array.from({ length: 4 }, () => generate(3))
     sync.simulated.faults.add({ kind: 'too-many-requests', retryAfter: 1, times: 1 })
     await Promise.all(conversations.map((conversation) => sync.call(conversation)))
@@ -141,7 +145,7 @@ describe('what Kommo refuses', () => {
     const next = generate(3)
     await sync.call(next)
     await sync.receive(managerWebhook(next, 'shown all the same').webhook)
-    await vi.waitFor(async () => expect(await sync.storedIds(next)).toHaveLength(1), WAIT)
+    await vi.waitFor(async () => expect(await sync.storedIds(next)).toHaveLength(1), SOON)
     expect(sync.simulated.stats.snapshot().historyRequests).toBe(1)
   })
 
@@ -167,9 +171,12 @@ describe('what Kommo refuses', () => {
   ])('%s is tried again after a back-off, and then succeeds', async (_case, fault) => {
     const conversation = generate(3)
     sync.simulated.faults.add(fault)
+    const seen = Promise.withResolvers<void>()
+    sync.simulated.faults.onHistoryRequest(({ number }) => (number === 2 ? seen.promise : undefined))
     await sync.call(conversation)
     sync.startWorker()
     await hasRow(conversation, { attempts: 1, deadAt: null, lastError: expect.any(String) })
+    seen.resolve()
     await isSynced(conversation)
     expect(await sync.row(conversation)).toMatchObject({ attempts: 0, lastError: null })
     const [first, second] = sync.simulated.stats.recent()
@@ -192,21 +199,24 @@ test('stop finishes the page in hand and gives the claim back at once', async ()
   expect(await sync.storedIds(conversation)).toHaveLength(50)
 })
 
-test('a claim is kept while its turn is further away than a lease lasts', { timeout: 60_000 }, async () => {
+test('a claim is kept while its turn is further away than a lease lasts', async () => {
   await setUp(0.05)
   const conversations = [generate(3), generate(3)]
   await Promise.all(conversations.map((conversation) => sync.call(conversation)))
   sync.startWorker()
-  const claims = new Set<string>()
+  // One of them is claimed for so short that no look may meet it; the other waits.
+  const claims = new Map<string, Set<string>>()
   await vi.waitFor(
     async () => {
       const rows = await sync.database.prisma.conversation.findMany()
-      for (const { claimId } of rows) if (claimId !== null) claims.add(claimId)
+      for (const { id, claimId } of rows) {
+        if (claimId !== null) claims.set(id, (claims.get(id) ?? new Set()).add(claimId))
+      }
       expect(rows.map(({ processed }) => processed)).toEqual([1n, 1n])
     },
-    { timeout: 50_000, interval: 50 },
+    { timeout: 90_000, interval: 50 },
   )
-  expect(claims.size).toBe(2)
+  expect(Math.max(...[...claims.values()].map(({ size }) => size))).toBe(1)
 })
 
 test('stop does not wait for the rate, and gives those claims back too', async () => {
@@ -217,7 +227,7 @@ test('stop does not wait for the rate, and gives those claims back too', async (
   await vi.waitFor(async () => {
     expect(await sync.database.prisma.conversation.count({ where: { processed: 1 } })).toBe(1)
     expect(await sync.database.prisma.conversation.count({ where: { claimId: { not: null } } })).toBe(3)
-  }, WAIT)
+  }, SOON)
   await worker.stop()
   const rows = await sync.database.prisma.conversation.findMany({ where: { processed: 0 } })
   expect(rows).toHaveLength(3)

@@ -8,6 +8,7 @@ import { type Spool, openSpool } from '../../../src/inbox/spool.ts'
 import { createLogger } from '../../../src/logger.ts'
 import { createMetrics } from '../../../src/metrics.ts'
 import { inboxWebhook } from '../../helpers/inbox.ts'
+import { SOON } from '../../helpers/soon.ts'
 
 let folder: string
 let spool: Spool
@@ -87,7 +88,7 @@ test.each(['away', 'hanging', 'commits, but says nothing'] as const)(
     await Promise.all(numbers(101, 200).map((n) => running.add(hook(n))))
     expect(running.state).toBe('spool')
     database.fate = 'well'
-    await vi.waitUntil(() => running.state === 'database', { timeout: 8000 })
+    await vi.waitUntil(() => running.state === 'database', SOON)
     await running.add(hook(201))
     expect(database.messages()).toEqual(numbers(1, 201))
     expect(spool.size.webhooks).toBe(0)
@@ -114,7 +115,7 @@ test('what waited on disk tells when it arrived', async () => {
   const before = Date.now()
   await running.add(hook(2))
   database.fate = 'well'
-  await vi.waitUntil(() => running.state === 'database')
+  await vi.waitUntil(() => running.state === 'database', SOON)
   const [direct, waited] = database.webhooks()
   expect(direct?.receivedAt).toBeNull()
   expect(waited?.receivedAt?.getTime()).toBeGreaterThanOrEqual(before)
@@ -126,7 +127,7 @@ test('going to disk is said once, at level error, and coming back with a count',
   database.fate = 'away'
   for (const n of numbers(1, 5)) await running.add(hook(n))
   database.fate = 'well'
-  await vi.waitUntil(() => running.state === 'database')
+  await vi.waitUntil(() => running.state === 'database', SOON)
   const said = lines.map((line): { level: string; webhooks: number } => JSON.parse(line))
   expect(said).toMatchObject([
     { level: 'error', webhooks: 1 },
@@ -146,7 +147,7 @@ test('metrics show what is on disk', async () => {
   expect(await valueOf('kommo_sync_spool_webhooks')).toBe(1)
   expect(await valueOf('kommo_sync_spool_oldest_timestamp_seconds')).toBeGreaterThan(0)
   database.fate = 'well'
-  await vi.waitUntil(() => running.state === 'database')
+  await vi.waitUntil(() => running.state === 'database', SOON)
   expect(await valueOf('kommo_sync_database_away')).toBe(0)
   expect(await valueOf('kommo_sync_spool_bytes')).toBe(0)
   expect(await valueOf('kommo_sync_spooled_webhooks_total')).toBe(1)
@@ -168,7 +169,7 @@ test('when the disk is full too, a webhook is refused and what was kept stays', 
   expect(kept.length).toBeGreaterThan(0)
   expect(kept.length).toBeLessThan(20)
   database.fate = 'well'
-  await vi.waitUntil(() => running.state === 'database')
+  await vi.waitUntil(() => running.state === 'database', SOON)
   expect(database.messages()).toEqual(kept)
 })
 
@@ -185,6 +186,6 @@ test('what an earlier process left goes first, and new webhooks behind it', asyn
   const second = start(database)
   expect(second.state).toBe('spool')
   await second.add(hook(301))
-  await vi.waitUntil(() => second.state === 'database')
+  await vi.waitUntil(() => second.state === 'database', SOON)
   expect(database.messages()).toEqual(numbers(1, 301))
 })
