@@ -162,5 +162,9 @@ async function webhookMs(
     await recordWebhooks(database.prisma, webhooks)
     await applyWebhooks(dependencies)
   }
-  return (performance.now() - startedAt) / (batches * BATCH)
+  const perWebhook = (performance.now() - startedAt) / (batches * BATCH)
+  // Else they would come due among the unchanged ones.
+  await database.pool.query('UPDATE kommo.conversations SET run_after = now() WHERE requested > processed')
+  await syncAll(database, conversations)
+  return perWebhook
 }
