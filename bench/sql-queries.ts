@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { Pool } from 'pg'
 import { startEmbeddedPostgres } from '../src/embedded/postgres.ts'
-import { migrate } from '../src/store/migrate.ts'
+import { migrate } from '../src/store/migrations/migrate.ts'
 import { GENERATED, generateMessages } from './generated-messages.ts'
 
 // How long does each query of docs/sql.md, and each view by its usual filters, take on a million messages?

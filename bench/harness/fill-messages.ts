@@ -1,4 +1,4 @@
-import type { Database } from '../../src/store/prisma.ts'
+import type { Database } from '../../src/store/connection/database.ts'
 
 export interface Filling {
   scopeId: string

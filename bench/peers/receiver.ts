@@ -9,8 +9,8 @@ import type { Inbox } from '../../src/inbox/inbox.ts'
 import { createLogger } from '../../src/logger.ts'
 import { createMetrics } from '../../src/metrics.ts'
 import { recordWebhooks } from '../../src/store/webhook-events.ts'
-import { createRawQueryable } from '../../src/store/raw-queryable.ts'
-import { createStatementNames } from '../../src/store/statement-names.ts'
+import { createRawQueryable } from '../../src/store/connection/raw-queryable.ts'
+import { createStatementNames } from '../../src/store/connection/statement-names.ts'
 
 /**
  * What the receiver is measured against: the service's own app with another inbox, or less than that.

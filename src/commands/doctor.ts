@@ -4,8 +4,8 @@ import { AppError } from '../errors.ts'
 import { type KommoClient, createKommoClient } from '../kommo/client.ts'
 import { openDatabase } from '../services/database.ts'
 import { scopeOfEachChannel } from '../store/backfill.ts'
-import { pendingMigrations } from '../store/migrate.ts'
-import type { Database } from '../store/prisma.ts'
+import { pendingMigrations } from '../store/migrations/migrate.ts'
+import type { Database } from '../store/connection/database.ts'
 import { type Output, printJson, table } from './output.ts'
 
 export interface Finding {

@@ -1,6 +1,6 @@
 import type { Config } from '../config.ts'
 import { openDatabase } from '../services/database.ts'
-import { migrate } from '../store/migrate.ts'
+import { migrate } from '../store/migrations/migrate.ts'
 import { type Output, printJson } from './output.ts'
 
 /** Brings the tables up to date; safe to run from several places at once. */

@@ -4,8 +4,8 @@ import { UsageError } from '../errors.ts'
 import { classifyAgain } from '../inbox/classify-again.ts'
 import { openDatabase } from '../services/database.ts'
 import { openWorker } from '../services/worker.ts'
-import { migrate } from '../store/migrate.ts'
-import type { Queryable } from '../store/queryable.ts'
+import { migrate } from '../store/migrations/migrate.ts'
+import type { Queryable } from '../store/connection/queryable.ts'
 import {
   type FailedEvent,
   type ReplaySelection,

@@ -1,6 +1,6 @@
 import type { Config } from '../config.ts'
 import { openDatabase } from '../services/database.ts'
-import { pendingMigrations } from '../store/migrate.ts'
+import { pendingMigrations } from '../store/migrations/migrate.ts'
 import { type SyncStatus, readStatus } from '../store/status.ts'
 import { type Output, printJson, table } from './output.ts'
 

@@ -2,8 +2,8 @@ import type { Config } from '../config.ts'
 import { AppError, UsageError } from '../errors.ts'
 import { openDatabase } from '../services/database.ts'
 import { openHistory } from '../services/history.ts'
-import { pendingMigrations } from '../store/migrate.ts'
-import type { Queryable } from '../store/queryable.ts'
+import { pendingMigrations } from '../store/migrations/migrate.ts'
+import type { Queryable } from '../store/connection/queryable.ts'
 import {
   type KnownConversation,
   drawConversations,

@@ -1,6 +1,6 @@
 import { table } from '../commands/output.ts'
 import type { SimulatedKommo } from '../simulated-kommo/simulated-kommo.ts'
-import type { Database } from '../store/prisma.ts'
+import type { Database } from '../store/connection/database.ts'
 import type { Sent } from './scenario.ts'
 
 /** Shows what went in and what the tables hold, with the queries that anybody may run. */

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Database } from '../store/prisma.ts'
+import type { Database } from '../store/connection/database.ts'
 
 const LOOK_EVERY_MS = 100
 const PATIENCE_MS = 60_000

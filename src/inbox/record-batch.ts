@@ -1,6 +1,6 @@
 import type { Logger } from 'pino'
 import type { InboxWebhook } from '../domain/webhook.ts'
-import { isDataError } from '../store/data-error.ts'
+import { isDataError } from '../store/connection/data-error.ts'
 
 /** Makes webhooks durable in the database, all of them or none. */
 export type Record = (webhooks: readonly InboxWebhook[]) => Promise<void>

@@ -1,7 +1,7 @@
 import type { Logger } from 'pino'
 import type { Config } from '../config.ts'
 import { startEmbeddedPostgres } from '../embedded/postgres.ts'
-import { type Database, createDatabase } from '../store/prisma.ts'
+import { type Database, createDatabase } from '../store/connection/database.ts'
 
 export interface OpenDatabase extends AsyncDisposable {
   database: Database

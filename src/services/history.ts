@@ -1,7 +1,7 @@
 import type { Config } from '../config.ts'
 import { createKommoClient } from '../kommo/client.ts'
 import { createMetrics } from '../metrics.ts'
-import type { Queryable } from '../store/queryable.ts'
+import type { Queryable } from '../store/connection/queryable.ts'
 import { type HistoryReader, createHistoryReader } from '../sync/history-reader.ts'
 import { createRateLimiter } from '../sync/rate-limiter.ts'
 

@@ -4,7 +4,7 @@ import type { Config } from '../config.ts'
 import { type Inbox, createInbox } from '../inbox/inbox.ts'
 import { openSpool } from '../inbox/spool.ts'
 import type { Metrics } from '../metrics.ts'
-import { createDatabase } from '../store/prisma.ts'
+import { createDatabase } from '../store/connection/database.ts'
 import { recordWebhooks } from '../store/webhook-events.ts'
 
 const MIB = 1024 * 1024

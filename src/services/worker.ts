@@ -1,7 +1,7 @@
 import type { Logger } from 'pino'
 import type { Config } from '../config.ts'
 import { createMetrics } from '../metrics.ts'
-import type { Database } from '../store/prisma.ts'
+import type { Database } from '../store/connection/database.ts'
 import { startWorker } from '../sync/worker.ts'
 import { openHistory } from './history.ts'
 

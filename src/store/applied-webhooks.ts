@@ -1,5 +1,5 @@
 import type { MappedRecord } from '../domain/message.ts'
-import type { Queryable } from './queryable.ts'
+import type { Queryable } from './connection/queryable.ts'
 import { type ToldReaction, reactionStates } from './reactions.ts'
 import { type StoredRecords, storeTogether } from './records.ts'
 import { type WebhookOutcome, heldWebhookEvents, settlement } from './webhook-events.ts'

@@ -1,4 +1,4 @@
-import type { Queryable } from './queryable.ts'
+import type { Queryable } from './connection/queryable.ts'
 
 /** Asks for a whole walk of every known conversation. @returns how many */
 export async function callForAllHistories(db: Queryable): Promise<number> {

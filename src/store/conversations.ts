@@ -1,8 +1,8 @@
 import type { ClaimedConversation, Walk } from '../domain/conversation.ts'
 import { AppError } from '../errors.ts'
 import { Prisma } from './generated/client.ts'
-import type { Queryable } from './queryable.ts'
-import { withoutWaiting } from './without-waiting.ts'
+import type { Queryable } from './connection/queryable.ts'
+import { withoutWaiting } from './connection/without-waiting.ts'
 
 /** The claim has run out and somebody else may hold the conversation: this worker's write did not happen. */
 export class LeaseLostError extends AppError {

@@ -1,6 +1,6 @@
 import type { Hint } from '../domain/hint.ts'
 import { CALL, SETTLE_MS } from './call.ts'
-import type { Queryable } from './queryable.ts'
+import type { Queryable } from './connection/queryable.ts'
 
 /**
  * Calls for a sync of conversations, as their webhooks would: a call wakes an idle conversation and revives a dead

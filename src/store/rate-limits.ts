@@ -1,4 +1,4 @@
-import type { Queryable } from './queryable.ts'
+import type { Queryable } from './connection/queryable.ts'
 
 export type RateToken =
   | { kind: 'slot'; waitMs: number; at: Date; refusals: number }

@@ -1,5 +1,5 @@
 import { Prisma } from './generated/client.ts'
-import type { Queryable } from './queryable.ts'
+import type { Queryable } from './connection/queryable.ts'
 
 /** A conversation is read again at least this often, and to its oldest message at least this often: history is imported. */
 const LONGEST_MS = 30 * 86_400_000

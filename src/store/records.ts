@@ -1,8 +1,8 @@
 import { mergeMessages } from '../domain/merge.ts'
 import type { MappedRecord, Message, Participant } from '../domain/message.ts'
 import { Prisma } from './generated/client.ts'
-import type { Queryable } from './queryable.ts'
-import { withoutWaiting } from './without-waiting.ts'
+import type { Queryable } from './connection/queryable.ts'
+import { withoutWaiting } from './connection/without-waiting.ts'
 
 /** What goes into one statement with the records: all of it is stored, or nothing. */
 export interface Together {

@@ -1,7 +1,7 @@
 import { type InboxWebhook, type WebhookKind, callsForSync, carriesContent } from '../domain/webhook.ts'
 import { CALL } from './call.ts'
 import { Prisma } from './generated/client.ts'
-import type { Queryable } from './queryable.ts'
+import type { Queryable } from './connection/queryable.ts'
 
 /** Which webhooks to take again; what is empty or `null` does not narrow. */
 export interface ReplaySelection {

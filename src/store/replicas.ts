@@ -1,6 +1,6 @@
 import type { Role } from '../config.ts'
-import type { Database } from './prisma.ts'
-import type { Queryable } from './queryable.ts'
+import type { Database } from './connection/database.ts'
+import type { Queryable } from './connection/queryable.ts'
 
 export interface Replica {
   /** UUID, made at the start of the process. */

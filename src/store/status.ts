@@ -1,5 +1,5 @@
 import type { WebhookKind } from '../domain/webhook.ts'
-import type { Queryable } from './queryable.ts'
+import type { Queryable } from './connection/queryable.ts'
 
 export interface SyncStatus {
   conversations: {

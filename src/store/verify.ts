@@ -1,6 +1,6 @@
 import type { Json } from '../domain/json.ts'
 import type { MappedRecord, Message } from '../domain/message.ts'
-import type { Queryable } from './queryable.ts'
+import type { Queryable } from './connection/queryable.ts'
 
 export interface KnownConversation {
   id: string

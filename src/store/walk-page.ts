@@ -2,7 +2,7 @@ import type { ClaimedConversation, Walk } from '../domain/conversation.ts'
 import type { MappedRecord } from '../domain/message.ts'
 import { LeaseLostError, checkpoint, completion, heldConversation } from './conversations.ts'
 import { type Stretch, missingMarks } from './missing-messages.ts'
-import type { Queryable } from './queryable.ts'
+import type { Queryable } from './connection/queryable.ts'
 import { type StoredRecords, storeTogether, unmappedRecords } from './records.ts'
 
 export interface WalkPage {

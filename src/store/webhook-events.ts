@@ -1,8 +1,8 @@
 import { type InboxWebhook, type WebhookKind, callsForSync, carriesContent } from '../domain/webhook.ts'
 import { Prisma } from './generated/client.ts'
 import { CALL, SETTLE_MS } from './call.ts'
-import { WEBHOOKS } from './listen.ts'
-import type { Queryable } from './queryable.ts'
+import { WEBHOOKS } from './connection/listen.ts'
+import type { Queryable } from './connection/queryable.ts'
 
 /**
  * The one durable write of the receiver: every webhook becomes a row of the inbox, every call for a sync adds one to

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Logger } from 'pino'
 import type { Role } from '../config.ts'
-import type { Database } from '../store/prisma.ts'
+import type { Database } from '../store/connection/database.ts'
 import { type Replica, recordReceiver, recordSignOfLife } from '../store/replicas.ts'
 import { type Loop, startLoop } from './loop.ts'
 

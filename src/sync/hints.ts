@@ -1,7 +1,7 @@
 import type { Logger } from 'pino'
 import type { Hint } from '../domain/hint.ts'
 import { callForHints } from '../store/hints.ts'
-import type { Database } from '../store/prisma.ts'
+import type { Database } from '../store/connection/database.ts'
 import { startLoop } from './loop.ts'
 
 export interface Hints {

@@ -4,7 +4,7 @@ import type { KommoClient } from '../kommo/client.ts'
 import { KommoHttpError, KommoPayloadError, KommoUnreachableError } from '../kommo/errors.ts'
 import { mapHistoryRecord } from '../kommo/map-message.ts'
 import type { Metrics } from '../metrics.ts'
-import type { Queryable } from '../store/queryable.ts'
+import type { Queryable } from '../store/connection/queryable.ts'
 import { blockChannel, clearRefusals } from '../store/rate-limits.ts'
 import type { RateLimiter, Turn } from './rate-limiter.ts'
 

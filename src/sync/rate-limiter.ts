@@ -1,7 +1,7 @@
 import { performance } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../errors.ts'
-import type { Queryable } from '../store/queryable.ts'
+import type { Queryable } from '../store/connection/queryable.ts'
 import { channelBlockedForMs, readClock, reserveRequest } from '../store/rate-limits.ts'
 import { createDatabaseClock } from './database-clock.ts'
 

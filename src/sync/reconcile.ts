@@ -1,5 +1,5 @@
 import type { Logger } from 'pino'
-import type { Database } from '../store/prisma.ts'
+import type { Database } from '../store/connection/database.ts'
 import { callForDueReads, scheduleReads } from '../store/reconcile.ts'
 import { type Loop, startLoop } from './loop.ts'
 

@@ -1,7 +1,7 @@
 import type { Logger } from 'pino'
 import type { ClaimedConversation } from '../domain/conversation.ts'
 import { type Metrics, countRepaired, countStored, observeLag } from '../metrics.ts'
-import type { Database } from '../store/prisma.ts'
+import type { Database } from '../store/connection/database.ts'
 import type { HistoryReader } from './history-reader.ts'
 import { storePage } from './store-page.ts'
 import { createWalkGuard } from './walk-guard.ts'

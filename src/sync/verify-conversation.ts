@@ -5,7 +5,7 @@ import type { MappedRecord, Message } from '../domain/message.ts'
 import { AppError } from '../errors.ts'
 import { HISTORY_PAGE_SIZE } from '../kommo/client.ts'
 import { KommoHttpError } from '../kommo/errors.ts'
-import type { Queryable } from '../store/queryable.ts'
+import type { Queryable } from '../store/connection/queryable.ts'
 import {
   type KnownConversation,
   type StoredMessage,

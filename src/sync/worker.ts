@@ -12,7 +12,7 @@ import {
   renewLeases,
 } from '../store/conversations.ts'
 import { SETTLE_MS } from '../store/call.ts'
-import { WEBHOOKS, listen } from '../store/listen.ts'
+import { WEBHOOKS, listen } from '../store/connection/listen.ts'
 import { deleteOldWebhookEvents } from '../store/webhook-events.ts'
 import { applyWebhooks } from './apply-webhooks.ts'
 import { MAX_ATTEMPTS, backoffMs } from './backoff.ts'

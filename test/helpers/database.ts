@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { inject } from 'vitest'
-import { createDatabase, type Database } from '../../src/store/prisma.ts'
+import { createDatabase, type Database } from '../../src/store/connection/database.ts'
 import { runOnServer } from './run-on-server.ts'
 
 export interface TestDatabase extends Database {

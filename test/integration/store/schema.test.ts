@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import type { Pool } from 'pg'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { openSchemaEngine } from '../../../src/store/schema-engine.ts'
+import { openSchemaEngine } from '../../../src/store/migrations/schema-engine.ts'
 import { createTestDatabase, type TestDatabase } from '../../helpers/database.ts'
 
 const SCHEMA = fileURLToPath(new URL('../../../prisma/schema.prisma', import.meta.url))

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { InboxWebhook, WebhookKind } from '../../../src/domain/webhook.ts'
 import { storeWebhooks } from '../../../src/store/applied-webhooks.ts'
-import type { Queryable } from '../../../src/store/queryable.ts'
+import type { Queryable } from '../../../src/store/connection/queryable.ts'
 import {
   deleteOldWebhookEvents,
   readPendingWebhookEvents,

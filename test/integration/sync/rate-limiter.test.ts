@@ -1,6 +1,6 @@
 import { performance } from 'node:perf_hooks'
 import { expect, onTestFinished, test, vi } from 'vitest'
-import { createDatabase } from '../../../src/store/prisma.ts'
+import { createDatabase } from '../../../src/store/connection/database.ts'
 import { blockChannel } from '../../../src/store/rate-limits.ts'
 import { ChannelBlockedError, type RateLimiter, createRateLimiter } from '../../../src/sync/rate-limiter.ts'
 import { createTestDatabase } from '../../helpers/database.ts'

@@ -1,10 +1,10 @@
 import { expect, onTestFinished, test, vi } from 'vitest'
-import { createLogger } from '../../../src/logger.ts'
-import { listen } from '../../../src/store/listen.ts'
-import { recordWebhooks } from '../../../src/store/webhook-events.ts'
-import { createTestDatabase } from '../../helpers/database.ts'
-import { inboxWebhook } from '../../helpers/inbox.ts'
-import { SOON } from '../../helpers/soon.ts'
+import { createLogger } from '../../../../src/logger.ts'
+import { listen } from '../../../../src/store/connection/listen.ts'
+import { recordWebhooks } from '../../../../src/store/webhook-events.ts'
+import { createTestDatabase } from '../../../helpers/database.ts'
+import { inboxWebhook } from '../../../helpers/inbox.ts'
+import { SOON } from '../../../helpers/soon.ts'
 
 async function setUp() {
   const database = await createTestDatabase()

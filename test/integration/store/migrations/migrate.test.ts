@@ -7,12 +7,12 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { Client, type Pool } from 'pg'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { migrate, pendingMigrations } from '../../../src/store/migrate.ts'
-import { createTestDatabase, type TestDatabase } from '../../helpers/database.ts'
+import { migrate, pendingMigrations } from '../../../../src/store/migrations/migrate.ts'
+import { createTestDatabase, type TestDatabase } from '../../../helpers/database.ts'
 
 const run = promisify(execFile)
-const MIGRATIONS = fileURLToPath(new URL('../../../prisma/migrations', import.meta.url))
-const PROCESS = fileURLToPath(new URL('../../helpers/migrate-process.ts', import.meta.url))
+const MIGRATIONS = fileURLToPath(new URL('../../../../prisma/migrations', import.meta.url))
+const PROCESS = fileURLToPath(new URL('../../../helpers/migrate-process.ts', import.meta.url))
 
 let database: TestDatabase
 let names: string[]

@@ -1,5 +1,5 @@
 import { DatabaseError } from 'pg'
-import { Prisma } from './generated/client.ts'
+import { Prisma } from '../generated/client.ts'
 
 /**
  * Whether the database refused the values themselves (classes 22 data exception, 23 constraint, 54 limit exceeded):

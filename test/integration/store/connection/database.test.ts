@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { createDatabase } from '../../../src/store/prisma.ts'
-import { createTestDatabase, type TestDatabase } from '../../helpers/database.ts'
-import { SOON } from '../../helpers/soon.ts'
+import { createDatabase } from '../../../../src/store/connection/database.ts'
+import { createTestDatabase, type TestDatabase } from '../../../helpers/database.ts'
+import { SOON } from '../../../helpers/soon.ts'
 
 let database: TestDatabase
 

@@ -1,5 +1,5 @@
 import { type ClientBase, type Pool, types } from 'pg'
-import { Prisma } from './generated/client.ts'
+import { Prisma } from '../generated/client.ts'
 import type { Queryable } from './queryable.ts'
 import type { StatementNames } from './statement-names.ts'
 

@@ -5,10 +5,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { Client, DatabaseError, type Pool } from 'pg'
 import type { BaseLogger } from 'pino'
-import { AppError } from '../errors.ts'
+import { AppError } from '../../errors.ts'
 import { openSchemaEngine } from './schema-engine.ts'
 
-const MIGRATIONS = fileURLToPath(new URL('../../prisma/migrations', import.meta.url))
+const MIGRATIONS = fileURLToPath(new URL('../../../prisma/migrations', import.meta.url))
 
 /** Any constant will do; it must differ from Prisma's. */
 const LOCK_KEY = 5_066_624_218_001

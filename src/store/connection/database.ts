@@ -1,7 +1,7 @@
 import { PrismaPg } from '@prisma/adapter-pg'
 import { type ClientBase, Pool } from 'pg'
 import type { BaseLogger } from 'pino'
-import { PrismaClient } from './generated/client.ts'
+import { PrismaClient } from '../generated/client.ts'
 import type { Queryable } from './queryable.ts'
 import { createRawQueryable } from './raw-queryable.ts'
 import { createSockets } from './sockets.ts'

@@ -1,4 +1,4 @@
-import { Prisma } from './generated/client.ts'
+import { Prisma } from '../generated/client.ts'
 
 /**
  * Put where a statement returns values, it lets the transaction commit without waiting for the disk. For what is read from

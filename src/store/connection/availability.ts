@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Pool } from 'pg'
-import { pendingMigrations } from './migrate.ts'
+import { pendingMigrations } from '../migrations/migrate.ts'
 
 export interface Availability {
   /** `[]`, `['database']` or `['migrations …']`, within a second. */
