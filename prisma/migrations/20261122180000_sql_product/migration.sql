@@ -32,12 +32,13 @@ CREATE INDEX "reaction_states_conversation_id_idx" ON "kommo"."reaction_states"(
 -- CreateIndex
 CREATE INDEX "conversations_last_message_at_idx" ON "kommo"."conversations"("last_message_at");
 
--- The message before and the one after, also among those of the same millisecond, without sorting.
+-- The message before and the one after, also among those of the same millisecond, without sorting; and whose they are, and
+-- whether they are still there, without looking at the messages themselves.
 -- DropIndex
 DROP INDEX "kommo"."messages_conversation_id_sent_at_idx";
 
 -- CreateIndex
-CREATE INDEX "messages_conversation_id_sent_at_id_idx" ON "kommo"."messages"("conversation_id", "sent_at", "id");
+CREATE INDEX "messages_conversation_id_sent_at_id_idx" ON "kommo"."messages"("conversation_id", "sent_at", "id") INCLUDE ("direction", "missing_since");
 
 -- AddForeignKey
 ALTER TABLE "kommo"."conversation_clients" ADD CONSTRAINT "conversation_clients_conversation_id_fkey" FOREIGN KEY ("conversation_id") REFERENCES "kommo"."conversations"("id") ON DELETE CASCADE ON UPDATE NO ACTION;
