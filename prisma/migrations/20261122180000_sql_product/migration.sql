@@ -32,13 +32,12 @@ CREATE INDEX "reaction_states_conversation_id_idx" ON "kommo"."reaction_states"(
 -- CreateIndex
 CREATE INDEX "conversations_last_message_at_idx" ON "kommo"."conversations"("last_message_at");
 
--- The message before and the one after, also among those of the same millisecond, without sorting; and whose they are, and
--- whether they are still there, without looking at the messages themselves.
+-- The message before and the one after, also among those of the same millisecond, without sorting.
 -- DropIndex
 DROP INDEX "kommo"."messages_conversation_id_sent_at_idx";
 
 -- CreateIndex
-CREATE INDEX "messages_conversation_id_sent_at_id_idx" ON "kommo"."messages"("conversation_id", "sent_at", "id") INCLUDE ("direction", "missing_since");
+CREATE INDEX "messages_conversation_id_sent_at_id_idx" ON "kommo"."messages"("conversation_id", "sent_at", "id");
 
 -- AddForeignKey
 ALTER TABLE "kommo"."conversation_clients" ADD CONSTRAINT "conversation_clients_conversation_id_fkey" FOREIGN KEY ("conversation_id") REFERENCES "kommo"."conversations"("id") ON DELETE CASCADE ON UPDATE NO ACTION;
@@ -275,8 +274,10 @@ SELECT
   (SELECT min(m.sent_at) FROM kommo.messages AS m
    WHERE m.conversation_id = c.id AND m.missing_since IS NULL) AS first_message_at,
   c.last_message_at,
-  counted.incoming,
-  counted.outgoing,
+  (SELECT count(*) FROM kommo.messages AS m
+   WHERE m.conversation_id = c.id AND m.direction = 'incoming' AND m.missing_since IS NULL) AS incoming,
+  (SELECT count(*) FROM kommo.messages AS m
+   WHERE m.conversation_id = c.id AND m.direction = 'outgoing' AND m.missing_since IS NULL) AS outgoing,
   (SELECT min(m.sent_at) FROM kommo.messages AS m
    WHERE m.conversation_id = c.id AND m.direction = 'incoming' AND m.missing_since IS NULL AND m.sent_at > COALESCE(
      (SELECT max(answer.sent_at) FROM kommo.messages AS answer
@@ -296,14 +297,7 @@ SELECT
   c.scope_id
 FROM kommo.conversations AS c
 LEFT JOIN kommo.conversation_clients AS k ON k.conversation_id = c.id
-LEFT JOIN kommo.participants AS client ON client.id = k.participant_id
--- Both in one pass, because counting visits each message.
-CROSS JOIN LATERAL (
-  SELECT count(*) FILTER (WHERE m.direction = 'incoming') AS incoming,
-         count(*) FILTER (WHERE m.direction = 'outgoing') AS outgoing
-  FROM kommo.messages AS m
-  WHERE m.conversation_id = c.id AND m.missing_since IS NULL
-) AS counted;
+LEFT JOIN kommo.participants AS client ON client.id = k.participant_id;
 
 COMMENT ON VIEW "kommo"."conversation_overview" IS
   'One row for each chat: with whom, from when to when, how much, waiting for an answer since when, and how well it is synced. Counts only messages that Kommo still has. Fast by conversation_id, client_id, conversation_client_id or last_message_at, and for ORDER BY last_message_at DESC LIMIT n.';
