@@ -4,6 +4,7 @@ import type { BaseLogger } from 'pino'
 import { PrismaClient } from '../generated/client.ts'
 import type { Queryable } from './queryable.ts'
 import { createRawQueryable } from './raw-queryable.ts'
+import { createSilenceLimit } from './silence.ts'
 import { createSockets } from './sockets.ts'
 import { createStatementNames } from './statement-names.ts'
 
@@ -53,21 +54,24 @@ export function createDatabase(
 ): Database {
   const session = { isOwn: false }
   const sockets = createSockets()
+  const silence = createSilenceLimit(timeoutMs + SILENCE_MS)
   const pool = new Pool({
     stream: () => sockets.open(),
     // oxlint-disable-next-line typescript/no-misused-promises -- the pool waits for it, its types do not say so
-    onConnect: (client) => prepareSession(client, timeoutMs, session),
+    onConnect(client) {
+      silence.watch(client)
+      return prepareSession(client, timeoutMs, session)
+    },
     connectionString: databaseUrl,
     application_name: 'kommo-sync',
     max: maxConnections,
     min: Math.min(WARM_CONNECTIONS, maxConnections),
     idleTimeoutMillis: IDLE_TIMEOUT_MS,
     connectionTimeoutMillis: Math.min(CONNECT_TIMEOUT_MS, timeoutMs),
-    // Without it a connection to a host that is gone is held for a quarter of an hour: as long as the system tries.
-    query_timeout: timeoutMs + SILENCE_MS,
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,
   })
+  silence.follow(pool)
   // Without a listener an idle connection that is lost would end the process.
   pool.on('error', (error) => log?.warn({ err: error }, 'idle database connection lost'))
   const statementNames = createStatementNames(() => session.isOwn)

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { createDatabase } from '../../../../src/store/connection/database.ts'
 import { createTestDatabase, type TestDatabase } from '../../../helpers/database.ts'
+import { startOwnPostgres } from '../../../helpers/own-postgres.ts'
 import { SOON } from '../../../helpers/soon.ts'
 
 let database: TestDatabase
@@ -62,6 +63,23 @@ test('a statement that takes too long is ended, by the server too, and its conne
      WHERE datname = current_database() AND state = 'active' AND query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()`,
   )
   expect(rows).toEqual([{ sleeping: 0 }])
+  await close()
+})
+
+test('a server that falls silent fails the statement, and the connection is let go of', async () => {
+  await using server = await startOwnPostgres()
+  const { prisma, pool, close } = createDatabase(server.url, { maxConnections: 1, timeoutMs: 500 })
+  const session = () => prisma.$queryRaw`SELECT pg_backend_pid()`
+  const first = await session()
+  // Longer than a server may say nothing: of an idle connection nobody expects a word.
+  await database.pool.query('SELECT pg_sleep(2)')
+  expect(await session()).toEqual(first)
+
+  await server.freeze()
+  await expect(session()).rejects.toThrow(/said nothing for 1500 ms/)
+  expect(pool.totalCount).toBe(0)
+  await server.thaw()
+  expect(await session()).not.toEqual(first)
   await close()
 })
 
