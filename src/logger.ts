@@ -25,8 +25,24 @@ export function createLogger(level: string, destination?: DestinationStream): Lo
       redact: { paths: REDACTED, censor: '[redacted]' },
       serializers: { err: serializeError },
     },
-    destination ?? pino.destination({ fd: 1, sync: false }),
+    destination ?? standardOutput(),
   )
+}
+
+/** Never waited for, so that a slow reader makes nobody wait; written out at the end. */
+function standardOutput(): DestinationStream {
+  const stream = pino.destination({ fd: 1, sync: false })
+  const flush = stream.flushSync.bind(stream)
+  // At the end a reader that has gone away would be one error more, and another exit code. sonic-boom 4, which pino asks
+  // for, tries to reach it for ever: package.json has 5 in its place.
+  stream.flushSync = () => {
+    try {
+      flush()
+    } catch (error) {
+      if (!(error instanceof Error && 'code' in error && error.code === 'EPIPE')) throw error
+    }
+  }
+  return stream
 }
 
 interface SerializedError {

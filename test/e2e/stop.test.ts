@@ -111,6 +111,13 @@ describe('after SIGTERM', () => {
     expect(await keptBodies(database.pool, service)).toContain(webhook.bytes.toString('hex'))
   })
 
+  test('errors that nobody handles end it with 1, also where there is no reader for its last words', async () => {
+    await using service = await start({ NODE_OPTIONS: '--import=./test/helpers/throw-on-signal.ts' })
+    service.stopReading()
+    process.kill(service.pid, 'SIGUSR2')
+    expect(await service.exited).toEqual({ code: 1, signal: null })
+  })
+
   test('under load it ends with 0 in time: everything answered is kept, and nobody has a claim', async () => {
     await using service = await start()
     const conversations = Array.from({ length: 40 }, (_, n) =>
