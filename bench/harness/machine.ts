@@ -52,3 +52,8 @@ function versionOf(name: string): string {
   const path = new URL(`../../node_modules/${name}/package.json`, import.meta.url)
   return manifest.parse(JSON.parse(readFileSync(path, 'utf8'))).version
 }
+
+/** Processor seconds that the machine has used so far, whoever asked for them. */
+export function machineSeconds(): number {
+  return cpus().reduce((sum, { times }) => sum + times.user + times.nice + times.sys + times.irq, 0) / 1000
+}
