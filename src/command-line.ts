@@ -66,10 +66,11 @@ function program(surroundings: Surroundings): Command {
   command
     .command('migrate')
     .description('bring the tables up to date')
+    .option('--again', 'also by a migration that has failed: its cause is removed')
     .addOption(json)
-    .action(async (options: { json?: true }) => {
+    .action(async (options: { again?: true; json?: true }) => {
       const config = loadConfig(env, { channels: 'optional' })
-      conclude(await migrateDatabase(config, outputFor(config, options)))
+      conclude(await migrateDatabase(config, options.again ?? false, outputFor(config, options)))
     })
 
   command

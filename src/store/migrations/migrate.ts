@@ -28,6 +28,8 @@ export interface MigrateOptions {
   migrationsDir?: string
   /** How long to wait while another process migrates. */
   lockWaitMs?: number
+  /** Tries again what has failed: somebody has removed the cause. */
+  again?: boolean
 }
 
 /** The tables could not be brought up to date. */
@@ -44,7 +46,7 @@ export class MigrationError extends AppError {
  */
 export async function migrate(
   databaseUrl: string,
-  { log, signal, migrationsDir = MIGRATIONS, lockWaitMs = LOCK_WAIT_MS }: MigrateOptions = {},
+  { log, signal, migrationsDir = MIGRATIONS, lockWaitMs = LOCK_WAIT_MS, again = false }: MigrateOptions = {},
 ): Promise<{ applied: string[] }> {
   signal?.throwIfAborted()
   const client = new Client({
@@ -63,15 +65,17 @@ export async function migrate(
       log?.warn({ migration: name }, 'migration file changed after it was applied')
     for (const name of before.foreign)
       log?.warn({ migration: name }, 'database is ahead: migration not known here')
-    if (before.pending.length === 0 && before.failed.length === 0) return { applied: [] }
+    // What newer code failed to apply left nothing behind: it does not keep this version from its work.
+    const isForeign = (name: string) => before.foreign.includes(name)
+    if (before.pending.length === 0 && before.failed.every(isForeign)) return { applied: [] }
 
     await lock(client, LOCK_KEY, lockWaitMs, signal)
     // What the Prisma CLI has in hand looks like a failed migration until it is done.
     await lock(client, PRISMA_LOCK_KEY, lockWaitMs, signal)
     const { failed } = await compare(client, files)
     await client.query('SELECT pg_advisory_unlock($1)', [PRISMA_LOCK_KEY])
-    if (failed.length > 0) throw failedBefore(failed)
-    const applied = await apply(databaseUrl, migrationsDir, files).catch(async (error: unknown) => {
+    if (failed.length > 0 && !again) throw failedBefore(failed)
+    const applied = await apply(databaseUrl, migrationsDir, files, failed).catch(async (error: unknown) => {
       throw failedNow((await compare(client, files)).failed, error)
     })
     if (applied.length > 0) log?.info({ applied }, 'migrations applied')
@@ -105,6 +109,8 @@ export async function pendingMigrations(database: string | Session): Promise<str
 /** A `pg` pool or client. */
 export type Session = Pick<Pool, 'query'>
 
+const RESOLUTION = 'Remove the cause, run `kommo-sync migrate --again`, and start.'
+
 interface MigrationFile {
   name: string
   sql: string
@@ -128,7 +134,7 @@ interface Comparison {
   /** Begun and neither finished nor rolled back. */
   failed: string[]
   edited: string[]
-  /** Finished in the database, unknown to this version of the code. */
+  /** In the database, finished or not, and unknown to this version of the code. */
   foreign: string[]
 }
 
@@ -149,7 +155,9 @@ async function compare(database: Session, files: MigrationFile[]): Promise<Compa
     edited: files
       .filter(({ name, checksum }) => finished.has(name) && finished.get(name) !== checksum)
       .map(({ name }) => name),
-    foreign: [...finished.keys()].filter((name) => files.every((file) => file.name !== name)),
+    foreign: rows
+      .map((row) => row.migration_name)
+      .filter((name) => files.every((file) => file.name !== name)),
   }
 }
 
@@ -188,9 +196,15 @@ async function lock(
   }
 }
 
-async function apply(databaseUrl: string, dir: string, files: MigrationFile[]): Promise<string[]> {
+async function apply(
+  databaseUrl: string,
+  dir: string,
+  files: MigrationFile[],
+  failed: string[],
+): Promise<string[]> {
   const { engine, close } = await openSchemaEngine(databaseUrl)
   try {
+    for (const migrationName of failed) await engine.markMigrationRolledBack({ migrationName })
     const { appliedMigrationNames } = await engine.applyMigrations({
       migrationsList: {
         baseDir: dir,
@@ -216,7 +230,7 @@ function failedNow(names: string[], cause: unknown): MigrationError {
   // None was begun: the engine could not work at all, most likely for want of a connection.
   if (names.length === 0) return unreachable(cause)
   return new MigrationError(
-    `Migration ${names.join(', ')} failed, nothing of it was kept: ${reasonOf(cause)}. ${resolution(names)}`,
+    `Migration ${names.join(', ')} failed, nothing of it was kept: ${reasonOf(cause)}. ${RESOLUTION}`,
     { retryable: false, cause },
   )
 }
@@ -224,13 +238,9 @@ function failedNow(names: string[], cause: unknown): MigrationError {
 function failedBefore(names: string[]): MigrationError {
   return new MigrationError(
     `Migration ${names.join(', ')} failed earlier (see column logs of _prisma_migrations), so nothing was applied. ` +
-      resolution(names),
+      RESOLUTION,
     { retryable: false },
   )
-}
-
-function resolution(names: string[]): string {
-  return `Remove the cause, run \`prisma migrate resolve --rolled-back ${names[0] ?? ''}\`, and start again.`
 }
 
 function unreachable(error: unknown): MigrationError {

@@ -98,3 +98,25 @@ test('tables of the first version, with data in them, are brought up to date by 
   await expectTruth(upgraded.pool, stage.kommo)
   await next.stop()
 })
+
+test('a migration that something is in the way of leaves the tables as they were, and is tried again by the documented command', async () => {
+  await using stack = new AsyncDisposableStack()
+  const database = await createTestDatabase({ empty: true })
+  stack.defer(() => database.drop())
+  await migrate(database.url, { migrationsDir: await firstMigration(stack) })
+  const before = await columnsOf(database.pool)
+  await database.pool.query('CREATE VIEW kommo.conversation_clients AS SELECT 1 AS made_by_hand')
+  const operator = stack.use(await createOperator({ DATABASE_URL: database.url }))
+
+  const failed = /_sql_product failed.*conversation_clients.*already exists.*migrate --again/s
+  await expect(operator.run('upgrade')).rejects.toThrow(failed)
+  await expect(operator.run('upgrade')).rejects.toThrow(/_sql_product failed earlier/)
+  // What came before it was applied whole, of itself nothing.
+  expect([...(await columnsOf(database.pool)).keys()]).not.toContain('reaction_states')
+  await expect(operator.run('migrate-again')).rejects.toThrow(failed)
+
+  await database.pool.query('DROP VIEW kommo.conversation_clients')
+  expect(await operator.run('migrate-again')).toContain('_sql_product')
+  expect((await columnsOf(database.pool)).size).toBeGreaterThan(before.size)
+  expect(await operator.run('upgrade')).toContain('up to date')
+})
