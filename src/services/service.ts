@@ -47,9 +47,11 @@ export async function openService(config: Config, log: Logger): Promise<Service>
 
   const stopping = new AbortController()
   const delayed = Promise.withResolvers<boolean>()
+  let starting = true
   const migrated = migrateInTheEnd(database.url, {
     log,
     signal: stopping.signal,
+    isStarting: () => starting,
     onDelay: () => delayed.resolve(false),
   })
   stack.defer(async () => {
@@ -58,6 +60,7 @@ export async function openService(config: Config, log: Logger): Promise<Service>
   })
   const inTime = sleep(START_WAIT_MS, false, { ref: false })
   const isMigrated = await Promise.race([migrated.then(() => true), delayed.promise, inTime])
+  starting = false
   migrated.catch((error: unknown) => {
     if (!stopping.signal.aborted)
       log.fatal({ err: error }, 'nothing is synced: the tables are not up to date')

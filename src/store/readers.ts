@@ -114,12 +114,16 @@ export async function revokeReader(pool: Pool, name: string): Promise<RevokedRea
   })
 }
 
+function ignore(): void {}
+
 async function inTransaction<T>(
   pool: Pool,
   name: string,
   work: (client: PoolClient) => Promise<T>,
 ): Promise<T> {
   const client = await pool.connect()
+  // A lost connection fails the statement that runs; without a listener it would end the process too.
+  client.on('error', ignore)
   try {
     await client.query('BEGIN')
     const result = await work(client)
@@ -131,6 +135,7 @@ async function inTransaction<T>(
       ? await notAllowed(client, name, error)
       : error
   } finally {
+    client.off('error', ignore)
     client.release()
   }
 }

@@ -33,6 +33,6 @@ export function createSilenceLimit(ms: number): SilenceLimit {
 
 /** pg's types do not tell of it. Where the connection is encrypted, this is the socket that encrypts. */
 function socketOf(client: ClientBase): Socket {
-  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what it is, is checked below
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- pg has a socket there from its construction on
   return Reflect.get(Reflect.get(client, 'connection') as object, 'stream') as Socket
 }

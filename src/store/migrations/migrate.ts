@@ -65,8 +65,9 @@ export async function migrate(
       log?.warn({ migration: name }, 'migration file changed after it was applied')
     for (const name of before.foreign)
       log?.warn({ migration: name }, 'database is ahead: migration not known here')
-    // What newer code failed to apply left nothing behind: it does not keep this version from its work.
     const isForeign = (name: string) => before.foreign.includes(name)
+    if (again && before.failed.some(isForeign)) throw unknownHere(before.failed.filter(isForeign))
+    // What newer code failed to apply left nothing behind: it does not keep this version from its work.
     if (before.pending.length === 0 && before.failed.every(isForeign)) return { applied: [] }
 
     await lock(client, LOCK_KEY, lockWaitMs, signal)
@@ -75,7 +76,8 @@ export async function migrate(
     const { failed } = await compare(client, files)
     await client.query('SELECT pg_advisory_unlock($1)', [PRISMA_LOCK_KEY])
     if (failed.length > 0 && !again) throw failedBefore(failed)
-    const applied = await apply(databaseUrl, migrationsDir, files, failed).catch(async (error: unknown) => {
+    if (failed.length > 0) await forgetFailures(databaseUrl, failed)
+    const applied = await apply(databaseUrl, migrationsDir, files).catch(async (error: unknown) => {
       throw failedNow((await compare(client, files)).failed, error)
     })
     if (applied.length > 0) log?.info({ applied }, 'migrations applied')
@@ -196,15 +198,18 @@ async function lock(
   }
 }
 
-async function apply(
-  databaseUrl: string,
-  dir: string,
-  files: MigrationFile[],
-  failed: string[],
-): Promise<string[]> {
+async function forgetFailures(databaseUrl: string, failed: string[]): Promise<void> {
   const { engine, close } = await openSchemaEngine(databaseUrl)
   try {
     for (const migrationName of failed) await engine.markMigrationRolledBack({ migrationName })
+  } finally {
+    await close()
+  }
+}
+
+async function apply(databaseUrl: string, dir: string, files: MigrationFile[]): Promise<string[]> {
+  const { engine, close } = await openSchemaEngine(databaseUrl)
+  try {
     const { appliedMigrationNames } = await engine.applyMigrations({
       migrationsList: {
         baseDir: dir,
@@ -239,6 +244,13 @@ function failedBefore(names: string[]): MigrationError {
   return new MigrationError(
     `Migration ${names.join(', ')} failed earlier (see column logs of _prisma_migrations), so nothing was applied. ` +
       RESOLUTION,
+    { retryable: false },
+  )
+}
+
+function unknownHere(names: string[]): MigrationError {
+  return new MigrationError(
+    `Migration ${names.join(', ')} failed and is not known to this version: try it again with the version that brought it.`,
     { retryable: false },
   )
 }

@@ -7,7 +7,7 @@ import {
   type SqlDriverAdapter,
 } from '@prisma/driver-adapter-utils'
 import * as bindings from '@prisma/schema-engine-wasm/schema_engine_bg'
-import { DatabaseError, Pool } from 'pg'
+import { type ClientBase, DatabaseError, Pool } from 'pg'
 
 export type SchemaEngine = bindings.SchemaEngine
 
@@ -28,6 +28,8 @@ export async function openSchemaEngine(databaseUrl: string): Promise<OpenSchemaE
     application_name: 'kommo-sync migrate',
     connectionTimeoutMillis: 10_000,
     max: 1,
+    // oxlint-disable-next-line typescript/no-misused-promises -- the pool waits for it, its types do not say so
+    onConnect: endWithUs,
   })
   // The error itself reaches whoever uses the connection; without a listener it would end the process.
   pool.on('error', () => {})
@@ -44,6 +46,14 @@ export async function openSchemaEngine(databaseUrl: string): Promise<OpenSchemaE
     await pool.end()
     throw error
   }
+}
+
+/**
+ * Else the script of a process that was killed runs to its end, and is applied without being recorded. Not every system
+ * under a server can tell that somebody is gone.
+ */
+async function endWithUs(client: ClientBase): Promise<void> {
+  await client.query('SET client_connection_check_interval = 1000').catch(() => {})
 }
 
 /** No `schema` option here: with it the engine looks for its own table in the wrong place. */

@@ -50,7 +50,8 @@ test.skipIf(PSQL === null)(
     const operator = stack.use(await createOperator({ DATABASE_URL: database.url }))
     const known = async (id: string | undefined) =>
       (await pool.query('SELECT FROM kommo.participants WHERE id = $1', [id])).rowCount
-    await operator.run('forget', { CONVERSATION_ID: asked.id })
+    expect(await operator.run('forget', { CONVERSATION_ID: asked.id })).toMatch(/\nDELETE 1\n$/)
+    expect(await operator.run('forget', { CONVERSATION_ID: asked.id })).toMatch(/\nDELETE 0\n$/)
     expect(await rowsAbout(asked.id)).toEqual([])
     expect(await known(askedFor)).toBe(0)
     expect(await rowsAbout(other.id)).toEqual(everything)

@@ -6,9 +6,11 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { Client, type Pool } from 'pg'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { migrateInTheEnd } from '../../../../src/store/migrations/migrate-in-the-end.ts'
 import { migrate, pendingMigrations } from '../../../../src/store/migrations/migrate.ts'
 import { createTestDatabase, type TestDatabase } from '../../../helpers/database.ts'
+import { SOON } from '../../../helpers/soon.ts'
 
 const run = promisify(execFile)
 const MIGRATIONS = fileURLToPath(new URL('../../../../prisma/migrations', import.meta.url))
@@ -98,6 +100,10 @@ test('a migration that fails leaves nothing behind, says so, and stops later sta
     // Not for a version of the code that does not know it: an older receiver has to be able to start.
     expect(await migrate(database.url)).toEqual({ applied: [] })
 
+    await expect(migrate(database.url, { again: true })).rejects.toThrow(
+      /29990101000000_bad failed and is not known to this version/,
+    )
+
     const again = { migrationsDir: dir, again: true }
     await expect(migrate(database.url, again)).rejects.toThrow(/Migration 29990101000000_bad failed, nothing/)
     await writeFile(join(dir, bad, 'migration.sql'), `CREATE TABLE kommo.half (note text DEFAULT 'a; b');\n`)
@@ -147,4 +153,27 @@ test('a database that cannot be reached is worth another try', async () => {
     retryable: true,
     message: expect.stringContaining('ECONNREFUSED'),
   })
+})
+
+test('what serves already waits until a failed migration has been tried again; a start ends with it', async () => {
+  const unfinished = names.at(-1) ?? ''
+  await migrate(database.url)
+  await database.pool.query(
+    `UPDATE _prisma_migrations SET finished_at = NULL, logs = 'killed' WHERE migration_name = $1`,
+    [unfinished],
+  )
+  const told: unknown[] = []
+  const log = { info() {}, warn() {}, fatal: (fields: unknown) => told.push(fields) }
+  const waiting = { log, signal: new AbortController().signal, onDelay() {} }
+  await expect(migrateInTheEnd(database.url, { ...waiting, isStarting: () => true })).rejects.toThrow(
+    /failed earlier/,
+  )
+
+  const migrated = migrateInTheEnd(database.url, { ...waiting, isStarting: () => false })
+  await vi.waitFor(() => expect(told).toHaveLength(1), SOON)
+  await database.pool.query(`UPDATE _prisma_migrations SET finished_at = now() WHERE migration_name = $1`, [
+    unfinished,
+  ])
+  await migrated
+  expect(told).toHaveLength(1)
 })
