@@ -1,5 +1,6 @@
-// A process that migrates a database and prints what it applied.
+// A process that migrates a database and prints what it applied; another folder of migrations may be given.
 import { migrate } from '../../src/store/migrations/migrate.ts'
 
-const [, , databaseUrl = ''] = process.argv
-process.stdout.write(JSON.stringify(await migrate(databaseUrl)))
+const [, , databaseUrl = '', migrationsDir] = process.argv
+const options = migrationsDir === undefined ? {} : { migrationsDir }
+process.stdout.write(JSON.stringify(await migrate(databaseUrl, options)))

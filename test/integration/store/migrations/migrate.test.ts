@@ -1,4 +1,4 @@
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -109,6 +109,34 @@ test('a migration that fails leaves nothing behind, says so, and stops later sta
     await writeFile(join(dir, bad, 'migration.sql'), `CREATE TABLE kommo.half (note text DEFAULT 'a; b');\n`)
     expect(await migrate(database.url, again)).toEqual({ applied: [bad] })
     expect(await migrate(database.url, { migrationsDir: dir })).toEqual({ applied: [] })
+  } finally {
+    await rm(dir, { recursive: true, force: true })
+  }
+})
+
+test('a migration whose process is killed ends with it, and is applied when it is tried again', async () => {
+  const dir = await mkdtemp(join(tmpdir(), 'kommo-sync-migrations-'))
+  const slow = '29990101000000_slow'
+  const script = (wait: string) => `CREATE TABLE kommo.late (note text);\n${wait}\n`
+  try {
+    await cp(MIGRATIONS, dir, { recursive: true })
+    await mkdir(join(dir, slow))
+    await writeFile(join(dir, slow, 'migration.sql'), script('SELECT pg_sleep(600);'))
+    const migrating = spawn(process.execPath, [PROCESS, database.url, dir], { stdio: 'ignore' })
+    const sleeping = async () => {
+      const { rows } = await database.pool.query(
+        `SELECT pid FROM pg_stat_activity
+         WHERE datname = current_database() AND query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()`,
+      )
+      return rows.length
+    }
+    await vi.waitFor(async () => expect(await sleeping()).toBe(1), SOON)
+    migrating.kill('SIGKILL')
+    await vi.waitFor(async () => expect(await sleeping()).toBe(0), SOON)
+
+    await writeFile(join(dir, slow, 'migration.sql'), script(''))
+    await expect(migrate(database.url, { migrationsDir: dir })).rejects.toThrow(/_slow failed earlier/)
+    expect(await migrate(database.url, { migrationsDir: dir, again: true })).toEqual({ applied: [slow] })
   } finally {
     await rm(dir, { recursive: true, force: true })
   }
