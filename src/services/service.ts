@@ -61,10 +61,6 @@ export async function openService(config: Config, log: Logger): Promise<Service>
   const inTime = sleep(START_WAIT_MS, false, { ref: false })
   const isMigrated = await Promise.race([migrated.then(() => true), delayed.promise, inTime])
   starting = false
-  migrated.catch((error: unknown) => {
-    if (!stopping.signal.aborted)
-      log.fatal({ err: error }, 'nothing is synced: the tables are not up to date')
-  })
 
   const background = migrated.then(
     () => openBackground(config, database, log, metrics),

@@ -15,7 +15,7 @@ export interface MigrateInTheEndOptions {
 
 /**
  * Migrates as soon as the database can be reached.
- * @throws MigrationError at the start, where waiting does not help, or the signal's reason.
+ * @throws at the start what waiting does not help against, and the signal's reason.
  */
 export async function migrateInTheEnd(
   databaseUrl: string,
@@ -27,12 +27,14 @@ export async function migrateInTheEnd(
       await migrate(databaseUrl, { log, signal })
       return
     } catch (error) {
-      if (!(error instanceof MigrationError) || (!error.retryable && isStarting())) throw error
-      if (error.retryable) {
+      signal.throwIfAborted()
+      const passes = error instanceof MigrationError && error.retryable
+      if (!passes && isStarting()) throw error
+      if (passes) {
         log.warn({ err: error, retryInMs: waitMs }, 'the tables cannot be brought up to date yet')
-      } else if (error.message !== told) {
+      } else if (String(error) !== told) {
         log.fatal({ err: error }, 'nothing is synced: the tables are not up to date')
-        told = error.message
+        told = String(error)
       }
       onDelay()
     }

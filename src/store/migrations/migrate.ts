@@ -92,26 +92,12 @@ export async function migrate(
 }
 
 /** Names of migrations that the database has not finished. Cheap: one folder listing, one query. */
-export async function pendingMigrations(database: string | Session): Promise<string[]> {
-  if (typeof database !== 'string') return (await compare(database, await readMigrations(MIGRATIONS))).pending
-  const client = new Client({
-    connectionString: database,
-    application_name: 'kommo-sync migrate',
-    connectionTimeoutMillis: 10_000,
-  })
-  client.on('error', () => {})
-  try {
-    await client.connect()
-    return (await compare(client, await readMigrations(MIGRATIONS))).pending
-  } finally {
-    await client.end().catch(() => {})
-  }
+export async function pendingMigrations(database: Session): Promise<string[]> {
+  return (await compare(database, await readMigrations(MIGRATIONS))).pending
 }
 
 /** A `pg` pool or client. */
 export type Session = Pick<Pool, 'query'>
-
-const RESOLUTION = 'Remove the cause, run `kommo-sync migrate --again`, and start.'
 
 interface MigrationFile {
   name: string
@@ -230,6 +216,8 @@ async function apply(databaseUrl: string, dir: string, files: MigrationFile[]): 
     await close()
   }
 }
+
+const RESOLUTION = 'Remove the cause, run `kommo-sync migrate --again`, and start.'
 
 function failedNow(names: string[], cause: unknown): MigrationError {
   // None was begun: the engine could not work at all, most likely for want of a connection.
